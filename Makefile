@@ -1,0 +1,29 @@
+# Every target makes .venv and installs what it needs when that is missing, and nothing when it is there.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS := export,calibration,trt,report,dev
+
+.PHONY: demo test check contracts clean
+
+demo: .venv/ready
+	$(BIN)/python examples/demo.py
+
+test: .venv/ready
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+# Every network through every target: over an hour on two cores, so by hand before a release, and not in CI.
+contracts: .venv/ready
+	$(BIN)/python -m pytest -n auto -m slow
+
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+clean:
+	rm -rf .venv demo out

@@ -1,0 +1,178 @@
+"""mIoU, boundary IoU and pixel accuracy of an artifact on labelled frames, through the runtime that ships.
+
+    python -m benchmarks accuracy ARTIFACT --data DIR
+
+DIR holds images/ and labels/ with the same file names. What is measured is the artifact's own path: its engine, its
+preprocessing, its mask at frame size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime import cli
+from runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from calibration.accuracy import Accuracy, Mask
+    from calibration.labels import LabelMap, Pair
+    from runtime.segmenter import Segmenter
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and run."""
+    parser = cli.parser("benchmarks accuracy", "Measure how right an artifact's masks are.",
+                        "python -m benchmarks accuracy out/lraspp-360x480-fp32.onnx --data ../shared/data/camvid/val")
+    parser.add_argument("artifact", type=Path, help="an engine file or its JSON")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and labels/")
+    parser.add_argument("--labels", default="own", metavar="SET",
+                        help="what label values mean: own (the network's order), camvid, cityscapes (train ids), voc, "
+                             "or a JSON file of {value: class name}")
+    parser.add_argument("--ignore", type=int, default=255, help="label value of pixels that do not count")
+    parser.add_argument("--max-frames", type=int, metavar="N", help="at most N frames, evenly spread")
+    parser.add_argument("--csv", type=Path, metavar="FILE.csv", help="write one row per frame")
+    parser.add_argument("--worst", type=Path, metavar="FILE.png", help="draw the four worst frames")
+    parser.add_argument("--json", type=Path, metavar="FILE.json", help="write the figures as JSON")
+    parser.add_argument("--threads", type=int, help="threads within one frame; default: the engine decides")
+    return cli.run(_command, parser, argv)
+
+
+def _command(args: argparse.Namespace) -> int:
+    from calibration.frames import evenly_spaced
+    from calibration.labels import find_pairs, label_map
+    from runtime.segmenter import Segmenter
+
+    if not 0 <= args.ignore <= 255:
+        raise UserError(f"--ignore {args.ignore} was received; expected 0..255")
+    for path in (args.csv, args.worst, args.json):
+        if path and not os.access(path.parent, os.W_OK):
+            raise UserError(f"cannot write {path}: {path.parent} is not a folder that you may write to",
+                            try_=f"mkdir -p {path.parent}")
+    pairs = find_pairs(args.data)
+    if args.max_frames is not None:
+        kept = set(evenly_spaced([p.image for p in pairs], args.max_frames))
+        pairs = [p for p in pairs if p.image in kept]
+    with Segmenter.open(args.artifact, threads=args.threads) as segmenter:
+        mapping = label_map(args.labels, segmenter.artifact.classes, args.ignore)
+        accuracy = evaluate(segmenter, pairs, mapping)
+        if args.worst:
+            _in_one_piece(args.worst, lambda p: draw_worst(p, segmenter, accuracy, pairs, mapping))
+    if args.csv:
+        _in_one_piece(args.csv, lambda p: write_csv(p, accuracy))
+    figures = summary(accuracy)
+    if args.json:
+        text = json.dumps({"artifact": segmenter.artifact.sha256, "file": segmenter.artifact.file,
+                           "data": str(args.data), **figures}, indent=2) + "\n"
+        _in_one_piece(args.json, lambda p: p.write_text(text, encoding="utf-8"))
+    print(table(accuracy))
+    if mapping.unused:
+        print(f"not counted, because the network has no such class: {', '.join(mapping.unused)}")
+    low, high = figures["miou_interval"]
+    print(f"{segmenter.artifact.file}: mIoU {figures['miou']:.4f} (95 % {low:.4f} to {high:.4f}), boundary IoU "
+          f"{figures['boundary_iou']:.4f}, pixel accuracy {figures['pixel_accuracy']:.4f}, "
+          f"{len(accuracy.frames)} frames")
+    return 0
+
+
+def evaluate(segmenter: Segmenter, pairs: Sequence[Pair], mapping: LabelMap) -> Accuracy:
+    """Measure an opened artifact on frames from disk.
+
+    Raises:
+        UserError: a frame or label cannot be used; the file is named.
+    """
+    from calibration.accuracy import measure
+    from calibration.labels import read_pairs
+
+    return measure(lambda frame: segmenter(frame).mask, _shown(read_pairs(pairs, mapping), len(pairs)),
+                   segmenter.artifact.classes)
+
+
+def _shown(frames: Iterator[tuple[str, Mask, Mask]], total: int) -> Iterator[tuple[str, Mask, Mask]]:
+    for number, frame in enumerate(frames, 1):
+        if sys.stderr.isatty():
+            print(f"\r{number}/{total}  {frame[0]}\033[K", end="\n" if number == total else "", file=sys.stderr)
+        yield frame
+
+
+def summary(accuracy: Accuracy) -> dict[str, Any]:
+    """All figures as plain values; None for a class that does not occur."""
+    import numpy as np
+
+    def by_class(values: Sequence[float]) -> dict[str, float | None]:
+        return {name: None if math.isnan(v) else float(v) for name, v in zip(accuracy.classes, values)}
+
+    return {"frames": len(accuracy.frames), "miou": accuracy.miou, "miou_interval": list(accuracy.interval()),
+            "pixel_accuracy": accuracy.pixel_accuracy, "boundary_iou": float(np.nanmean(accuracy.boundary_iou)),
+            "iou_by_class": by_class(accuracy.iou.tolist()),
+            "boundary_iou_by_class": by_class(accuracy.boundary_iou.tolist())}
+
+
+def table(accuracy: Accuracy) -> str:
+    """IoU, boundary IoU and share of the labelled pixels of each class, as text."""
+    counts = accuracy.counts.sum(0)
+    share = counts.sum(1) / counts.sum()
+    rows = [f"{'class':<16}{'IoU':>8}{'boundary':>10}{'pixels':>9}"]
+    for name, i, b, s in zip(accuracy.classes, accuracy.iou, accuracy.boundary_iou, share):
+        rows.append(f"{name:<16}{i:>8.4f}{b:>10.4f}{s:>9.2%}".replace("nan", "  -"))
+    return "\n".join(rows)
+
+
+def write_csv(path: Path, accuracy: Accuracy) -> None:
+    """One row per frame: name, mIoU over the classes in it, pixel accuracy, IoU per class (empty where absent)."""
+    from calibration.accuracy import iou, pixel_accuracy
+
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["frame", "miou", "pixel_accuracy", *accuracy.classes])
+        for name, mean, counts in zip(accuracy.frames, accuracy.frame_miou, accuracy.counts):
+            right = pixel_accuracy(counts) if counts.sum() else math.nan
+            values = [mean, right, *iou(counts)]
+            writer.writerow([name, *("" if math.isnan(v) else f"{v:.5f}" for v in values)])
+
+
+def draw_worst(path: Path, segmenter: Segmenter, accuracy: Accuracy, pairs: Sequence[Pair], mapping: LabelMap,
+               count: int = 4) -> None:
+    """The frames with the lowest mIoU, a row each: the frame, its label, our mask, and where they differ in red."""
+    import cv2
+    import numpy as np
+
+    from calibration.accuracy import IGNORE
+    from calibration.labels import read_pairs
+    from runtime.overlay import Painter
+
+    order = [int(i) for i in np.argsort(accuracy.frame_miou) if not math.isnan(accuracy.frame_miou[i])][:count]
+    painter = Painter(segmenter.artifact.classes, segmenter.artifact.palette, alpha=0.6)
+    rows = []
+    for name, frame, label in read_pairs([pairs[i] for i in order], mapping):
+        mask = segmenter(frame).mask
+        wrong = frame // 2
+        wrong[(mask != label) & (label != IGNORE)] = (40, 40, 230)
+        mean = accuracy.frame_miou[accuracy.frames.index(name)]
+        tiles = [frame, painter(frame, np.where(label == IGNORE, 255, label).astype(np.uint8), "label"),
+                 painter(frame, mask, f"{name}  mIoU {mean:.3f}"), wrong]
+        rows.append(np.hstack([cv2.resize(tile, (480, 480 * frame.shape[0] // frame.shape[1])) for tile in tiles]))
+    width = max(row.shape[1] for row in rows)
+    picture = np.vstack([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows])
+    encoded = cv2.imencode(".png", picture)[1]
+    path.write_bytes(encoded.tobytes())
+
+
+def _in_one_piece(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

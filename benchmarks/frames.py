@@ -1,0 +1,82 @@
+"""Accuracy of an artifact as a row, and the same few frames under every candidate to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.measurement import Measurement
+    from calibration.labels import LabelMap, Pair
+    from runtime.segmenter import Segmenter
+
+SHOWN = 3
+"""Frames that are drawn under every candidate."""
+SHOWN_WIDTH = 480
+
+
+def accuracy_row(path: Path, data: Path, out: Path, max_frames: int | None) -> Measurement:
+    """Measure an artifact through the runtime that ships, and draw its masks.
+
+    Args:
+        path: the artifact.
+        data: images/ and labels/ in the network's own class order.
+        out: overlays go into its folder "overlays"; the row has their paths relative to it.
+        max_frames: at most so many, evenly spread; None for all.
+    """
+    from benchmarks import machine
+    from benchmarks.accuracy import evaluate, summary
+    from benchmarks.measurement import row
+    from calibration.frames import evenly_spaced
+    from calibration.labels import find_pairs, label_map
+    from runtime.segmenter import Segmenter
+
+    pairs = find_pairs(data)
+    kept = set(evenly_spaced([pair.image for pair in pairs], max_frames or len(pairs)))
+    with Segmenter.open(path) as segmenter:
+        artifact = segmenter.artifact
+        mapping = label_map("own", artifact.classes)
+        figures = summary(evaluate(segmenter, [pair for pair in pairs if pair.image in kept], mapping))
+        shown = set(evenly_spaced([pair.image for pair in pairs], SHOWN))
+        overlays = _overlays(segmenter, [pair for pair in pairs if pair.image in shown], mapping, out)
+    low, high = figures["miou_interval"]
+    values = {"miou": figures["miou"], "miou_low": low, "miou_high": high,
+              "pixel_accuracy": figures["pixel_accuracy"], "boundary_iou": figures["boundary_iou"]}
+    invalid = () if artifact.weights.get("trained", True) else ("the weights are random",)
+    return row("accuracy", artifact, values, samples=figures["frames"], machine=machine.describe(), invalid=invalid,
+               details={"data": str(data), "iou_by_class": figures["iou_by_class"], "overlays": overlays,
+                        "palette": dict(zip(artifact.classes, artifact.palette))})
+
+
+def _overlays(segmenter: Segmenter, pairs: Sequence[Pair], mapping: LabelMap, out: Path) -> dict[str, dict[str, str]]:
+    """Frame name → {"mask": file, "label": file}, tinted frames as JPEG."""
+    import numpy as np
+
+    from calibration.labels import read_pairs
+
+    colours = np.zeros((256, 3), np.uint8)
+    colours[:len(segmenter.artifact.palette)] = segmenter.artifact.palette
+    found = {}
+    for name, frame, label in read_pairs(pairs, mapping):
+        files = {"mask": Path("overlays") / f"{segmenter.artifact.sha256[:12]}-{name}.jpg",
+                 "label": Path("overlays") / f"label-{name}.jpg"}
+        for kind, classes in (("mask", segmenter(frame).mask), ("label", label)):
+            _write(out / files[kind], frame, colours[classes], label != 255 if kind == "label" else label >= 0)
+        found[name] = {kind: path.as_posix() for kind, path in files.items()}
+    return found
+
+
+def _write(path: Path, frame: object, colours: object, shown: object) -> None:
+    """Half frame, half colour where `shown`; RGB colours over a BGR frame."""
+    import cv2
+    import numpy as np
+
+    picture, tint = np.asarray(frame, np.float32), np.asarray(colours, np.float32)[..., ::-1]
+    mixed = np.where(np.asarray(shown)[..., None], 0.4 * picture + 0.6 * tint, picture).astype(np.uint8)
+    height = round(mixed.shape[0] * SHOWN_WIDTH / mixed.shape[1])
+    small = cv2.resize(mixed, (SHOWN_WIDTH, height), interpolation=cv2.INTER_AREA)
+    done, encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    assert done
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded.tobytes())

@@ -1,0 +1,228 @@
+"""How long one frame takes: each artifact in its own process, all of them in turn, MLPerf's single-stream rule."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from time import process_time
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.machine import Spell
+from runtime import cli
+from runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.intervals import Interval
+    from benchmarks.measurement import Measurement
+    from benchmarks.worker import Worker
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How much is measured: at least so many queries for at least so long, spread over so many rounds."""
+
+    queries: int
+    seconds: float
+    rounds: int
+    quick: bool = False
+
+    def __str__(self) -> str:
+        return f"at least {self.queries} queries and {self.seconds:g} s, in {self.rounds} interleaved rounds"
+
+
+SINGLE_STREAM = Rule(1024, 60.0, 20)
+"""MLPerf Inference's single-stream scenario: one query at a time, at least 1024 of them and at least 60 s."""
+QUICK = Rule(40, 2.0, 5, quick=True)
+
+
+@dataclass
+class Record:
+    """What one worker's rounds have brought so far; times in milliseconds, one list per round."""
+
+    worker: Worker
+    warmed: dict[str, Any]
+    total: list[list[float]] = field(default_factory=list)
+    stages: dict[str, list[list[float]]] = field(default_factory=dict)
+    processor_s: float = 0.0
+    spell: Spell = field(default_factory=Spell)
+    memory: dict[str, float | None] = field(default_factory=dict)
+
+    def take(self, queries: int, seconds: float) -> None:
+        """One more round."""
+        from benchmarks import machine
+
+        before, own = machine.snapshot(), process_time()
+        answer = self.worker.ask(queries=queries, seconds=seconds)
+        self.spell += machine.spell(before, machine.snapshot(), answer["processor_s"] + process_time() - own)
+        self.total.append(answer["total_ms"])
+        for stage, times in answer["stages_ms"].items():
+            self.stages.setdefault(stage, []).append(times)
+        self.processor_s += answer["processor_s"]
+        self.memory = {key: answer[key] for key in ("resident_mb", "peak_mb")}
+
+
+def measure(artifacts: Sequence[Path], threads: Sequence[int | None] = (None,), rule: Rule = SINGLE_STREAM,
+            frames: Path | None = None, command: str | None = None) -> list[Measurement]:
+    """Measure artifacts in turn.
+
+    Args:
+        artifacts: engine files or their JSON.
+        threads: threads within one frame; every artifact is measured with each of them.
+        rule: how much.
+        frames: folder of images to run on; None for drawn frames.
+        command: for the rows; None for the command that is running.
+
+    Returns:
+        A row for each artifact and number of threads.
+
+    Raises:
+        UserError: an artifact cannot run here.
+    """
+    from benchmarks.worker import Worker
+
+    wanted = [(path, count) for path in artifacts for count in threads]
+    order = random.Random(0)
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Worker(path, count, frames)) for path, count in wanted]
+        records = [Record(worker, worker.ask(warm=True)) for worker in workers]
+        for _ in cli.progress(range(rule.rounds), rule.rounds, "latency"):
+            for record in order.sample(records, len(records)):
+                record.take(-(-rule.queries // rule.rounds), rule.seconds / rule.rounds)
+    return _rows(records, rule, command)
+
+
+def _rows(records: Sequence[Record], rule: Rule, command: str | None) -> list[Measurement]:
+    from benchmarks import machine
+    from benchmarks.measurement import now, row
+    from runtime.artifact import open_artifact
+
+    run, rows = f"{now()} {random.SystemRandom().getrandbits(32):08x}", []
+    for record in records:
+        artifact, engine = open_artifact(record.worker.path)
+        complaints = record.spell.complaints()
+        if not record.warmed["settled"]:
+            complaints += (f"the warm-up did not settle within {record.warmed['queries']} queries",)
+        rows.append(row("latency", artifact, _values(record, engine), samples=sum(map(len, record.total)),
+                        machine=machine.describe(), command=command, quick=rule.quick, invalid=complaints,
+                        details={"run": run, "rule": str(rule), "load": machine.load(), **_details(record)}))
+    ratios = _ratios(records, [entry.label for entry in rows])
+    return [replace(entry, details={**entry.details, "ratios": found}) for entry, found in zip(rows, ratios)]
+
+
+def _details(record: Record) -> dict[str, Any]:
+    found = {"warm_up_queries": record.warmed["queries"],
+             "rounds_ms": [_median(times) for times in record.total],
+             "rounds_inference_ms": [_median(times) for times in record.stages["inference"]],
+             "stages_ms": {stage: _median([*chain.from_iterable(rounds)]) for stage, rounds in record.stages.items()}}
+    return found if record.worker.threads is None else {**found, "threads": record.worker.threads}
+
+
+def _ratios(records: Sequence[Record], labels: Sequence[str]) -> list[dict[str, Interval]]:
+    """For each record: by how much longer it takes than each one before it, with an interval."""
+    from benchmarks.intervals import ratio_interval
+
+    return [{labels[j]: ratio_interval(records[j].total, record.total, paired=True) for j in range(i)}
+            for i, record in enumerate(records)]
+
+
+def _values(record: Record, engine: Path) -> dict[str, float]:
+    """The figures; those that this system does not tell are absent."""
+    import numpy as np
+
+    from benchmarks.intervals import median_interval
+
+    times = np.array([*chain.from_iterable(record.total)])
+    inference = np.array([*chain.from_iterable(record.stages["inference"])])
+    p50, low, high = median_interval(record.total)
+    p90, p99 = np.percentile(times, (90, 99))
+    files = [path for path in engine.rglob("*") if path.is_file()] if engine.is_dir() else [engine]
+    joules, others = record.spell.joules, record.spell.others_share
+    found = {
+        "p50_ms": p50, "p50_low_ms": low, "p50_high_ms": high, "p90_ms": p90, "p99_ms": p99, "mean_ms": times.mean(),
+        "min_ms": times.min(), "max_ms": times.max(), "inference_p50_ms": np.median(inference),
+        "inference_p90_ms": np.percentile(inference, 90), "processor_ms": 1e3 * record.processor_s / len(times),
+        **{key: record.worker.opened[key] for key in ("cold_start_ms", "load_ms", "first_ms", "before_mb")},
+        **record.memory, "model_mb": sum(path.stat().st_size for path in files) / 1e6,
+        "energy_mj": None if joules is None else 1e3 * joules / len(times), "others_share": others,
+    }
+    return {key: float(value) for key, value in found.items() if value is not None}
+
+
+def _median(times: Sequence[float]) -> float:
+    import statistics
+
+    return float(statistics.median(times))
+
+
+def table(rows: Sequence[Measurement]) -> str:
+    """The rows for a person: one line each, what speaks against them, and the ratios within the run."""
+    width = max([8, *(len(entry.label) for entry in rows)])
+    head = (f"{'artifact':{width}} {'p50 ms (95 %)':>22}{'p90':>8}{'p99':>8}{'mean':>8}{'min':>8}{'engine':>8}"
+            f"{'CPU ms':>8}{'cold ms':>9}{'load':>7}{'peak MB':>9}{'now':>7}{'file':>7}{'mJ':>7}{'queries':>9}")
+    lines = [head, *(_line(entry, width) for entry in rows)]
+    lines += [f"INVALID {entry.label}: {reason}" for entry in rows for reason in entry.invalid]
+    lines += [f"{entry.label} takes {ratio:.3f} (95 %: {low:.3f} to {high:.3f}) times as long as {other}"
+              for entry in rows for other, (ratio, low, high) in entry.details.get("ratios", {}).items()]
+    rules = {("QUICK, an indication and no result: " if entry.quick else "") + entry.details["rule"] for entry in rows}
+    return "\n".join([*lines, *sorted(rules)])
+
+
+def _line(entry: Measurement, width: int) -> str:
+    v = entry.values
+    interval = f"{v['p50_ms']:.2f} ({v['p50_low_ms']:.2f}-{v['p50_high_ms']:.2f})"
+    columns = (("p90_ms", 8, 2), ("p99_ms", 8, 2), ("mean_ms", 8, 2), ("min_ms", 8, 2), ("inference_p50_ms", 8, 2),
+               ("processor_ms", 8, 2), ("cold_start_ms", 9, 0), ("load_ms", 7, 0), ("peak_mb", 9, 0),
+               ("resident_mb", 7, 0), ("model_mb", 7, 1), ("energy_mj", 7, 0))
+    cells = "".join(f"{v[key]:>{size}.{digits}f}" if key in v else f"{'-':>{size}}" for key, size, digits in columns)
+    return f"{entry.label:{width}} {interval:>22}{cells}{entry.samples:>9}"
+
+
+def thread_counts(text: str) -> list[int]:
+    """Parse "1,2,4"."""
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} are no thread counts; expected e.g. 1,2,4")
+    return counts
+
+
+def command(args: argparse.Namespace) -> int:
+    """Measure, print, and keep the rows where asked."""
+    from benchmarks.measurement import append
+    from runtime.artifact import open_artifact
+
+    for path in args.artifacts:
+        open_artifact(path)  # a damaged one is named before minutes are spent on the others
+    if args.frames is not None and not args.frames.is_dir():
+        raise UserError(f"--frames {args.frames} is not a folder; expected one with images")
+    rows = measure(args.artifacts, args.threads or (None,), QUICK if args.quick else SINGLE_STREAM, args.frames)
+    if args.rows:
+        append(args.rows, rows)
+    print(table(rows))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m benchmarks latency`."""
+    parser = cli.parser("benchmarks.latency", "Measure how long artifacts take for one frame, against each other.",
+                        "python -m benchmarks latency out/*.onnx --threads 1,2 --rows rows.jsonl")
+    parser.add_argument("artifacts", nargs="+", type=Path, metavar="ARTIFACT", help="engine files or their JSON")
+    parser.add_argument("--threads", type=thread_counts, metavar="N,...",
+                        help="threads within one frame, each measured; default: the engine decides")
+    parser.add_argument("--frames", type=Path, metavar="DIR", help="images to run on; default: drawn frames")
+    parser.add_argument("--quick", action="store_true",
+                        help=f"{QUICK}, instead of {SINGLE_STREAM}; the rows are marked")
+    parser.add_argument("--rows", type=Path, metavar="FILE.jsonl", help="add the rows to this file, for the report")
+    return cli.run(command, parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

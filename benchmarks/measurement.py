@@ -1,0 +1,159 @@
+"""One row: what was measured on which artifact, on which machine, from how many samples. Kept as JSON lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from runtime.artifact import Artifact
+from runtime.errors import UserError
+
+FORMAT = 1
+"""Version of a row. A reader refuses any other number rather than guess."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row.
+
+    Attributes:
+        kind: "latency", "accuracy", "layers", "complexity", "pipeline", "temporal", or "skipped".
+        name: the network's name.
+        target: "onnx", "trt", "coreml"; "" where no engine took part.
+        precision: "fp32", "fp16", "int8".
+        size: input (H, W) in pixels.
+        output: what the engine returns: "low", "logits" or "classes".
+        file: the engine's file name.
+        sha256: of the engine; rows with the same one are about the same artifact.
+        values: figures, with the unit in each name: "p50_ms", "peak_mb", "miou" (0..1).
+        samples: how many queries, frames or layers the figures come from.
+        machine: what `benchmarks.machine.describe` says.
+        command: what to type to get this row again.
+        at: when, ISO 8601, UTC.
+        quick: taken with fewer samples than the rule asks for; an indication, not a result.
+        invalid: why the figures cannot be trusted; empty when they can.
+        details: what only this kind of row knows.
+    """
+
+    kind: str
+    name: str
+    target: str
+    precision: str
+    size: tuple[int, int]
+    output: str
+    file: str
+    sha256: str
+    values: Mapping[str, float]
+    samples: int
+    machine: Mapping[str, Any]
+    command: str
+    at: str
+    quick: bool = False
+    invalid: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Short and unique within one machine: "lraspp 360x480 fp32 onnx"; threads and output where not the default."""
+        height, width = self.size
+        parts = [self.name, f"{height}x{width}", self.precision, self.target]
+        if self.output not in ("", "low"):
+            parts.append(self.output)
+        if self.details.get("threads"):
+            parts.append(f"{self.details['threads']} thread{'s' if self.details['threads'] > 1 else ''}")
+        return " ".join(part for part in parts if part)
+
+
+def row(kind: str, artifact: Artifact, values: Mapping[str, float], *, samples: int, machine: Mapping[str, Any],
+        command: str | None = None, **rest: Any) -> Measurement:
+    """A row about an artifact, made now.
+
+    Args:
+        kind: see `Measurement`.
+        artifact: what was measured.
+        values: see `Measurement`.
+        samples: see `Measurement`.
+        machine: see `Measurement`.
+        command: see `Measurement`; None for the command that is running.
+        rest: the fields of `Measurement` that have defaults.
+    """
+    return Measurement(kind, artifact.name, artifact.target, artifact.precision, artifact.preprocess.size,
+                       artifact.output_kind.value, artifact.file, artifact.sha256, dict(values), samples, dict(machine),
+                       command or this_command(), now(), **rest)
+
+
+def now() -> str:
+    """The time, ISO 8601, UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def this_command() -> str:
+    """What was typed to get here."""
+    program = Path(sys.argv[0])
+    module = f"{program.parent.name}.{program.stem}".removesuffix(".__main__")
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+
+
+def append(path: Path, rows: Iterable[Measurement]) -> None:
+    """Add rows to a file, each safely on the disk before the next; a line that a kill cut short is closed first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as stream:
+        if stream.seek(0, os.SEEK_END):
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                stream.write(b"\n")
+        for entry in rows:
+            stream.write(to_line(entry).encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def to_line(entry: Measurement) -> str:
+    """The row as one line of JSON."""
+    return json.dumps({"format": FORMAT, **dataclasses.asdict(entry)}, ensure_ascii=False)
+
+
+def read(path: Path) -> list[Measurement]:
+    """All rows of a file. A line that is cut short, as a kill leaves it, is left out with a warning.
+
+    Raises:
+        UserError: no such file, or a line that is JSON but no row of ours.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); expected rows of measurements",
+                        try_="python -m benchmarks sweep, which writes them") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            values = json.loads(line)
+        except ValueError:
+            log.warning("%s, line %s is cut short and left out", path, number)
+            continue
+        rows.append(_from_values(values, f"{path}, line {number}"))
+    return rows
+
+
+def _from_values(values: Any, origin: str) -> Measurement:
+    try:
+        version = values.pop("format")
+        if version != FORMAT:
+            raise UserError(f"{origin} has format {version!r}; this edgeseg reads format {FORMAT}",
+                            try_="measure again with this version")
+        height, width = values["size"]
+        return Measurement(**values | {"size": (int(height), int(width)), "invalid": tuple(values["invalid"])})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{origin} is not a row of measurements ({type(error).__name__}: {error})",
+                        try_="python -m benchmarks latency ARTIFACT --rows FILE, which writes them") from error

@@ -1,0 +1,77 @@
+"""Rows about the same artifact, joined: what an engineer chooses between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.measurement import Measurement
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One artifact with one number of threads.
+
+    Attributes:
+        latency: its latency row.
+        others: its other rows by kind ("accuracy", "complexity", "layers", "pipeline"), the newest of each.
+    """
+
+    latency: Measurement
+    others: Mapping[str, Measurement]
+
+    @property
+    def label(self) -> str:
+        """For people; unique within a report."""
+        return self.latency.label
+
+    @property
+    def p50(self) -> float:
+        """Median milliseconds from frame to mask."""
+        return self.latency.values["p50_ms"]
+
+    @property
+    def miou(self) -> float | None:
+        """0..1; None where accuracy was not measured."""
+        return self.others["accuracy"].values["miou"] if "accuracy" in self.others else None
+
+    @property
+    def quick(self) -> bool:
+        """Whether its latency is an indication only."""
+        return self.latency.quick
+
+    @property
+    def invalid(self) -> tuple[str, ...]:
+        """Why its figures cannot be trusted."""
+        accuracy = self.others.get("accuracy")
+        return self.latency.invalid + (accuracy.invalid if accuracy else ())
+
+
+def joined(rows: Iterable[Measurement]) -> list[Candidate]:
+    """Candidates in the order of their latency; of several rows of one kind the newest counts."""
+    newest: dict[tuple[str, str, int], Measurement] = {}
+    for entry in sorted(rows, key=lambda entry: entry.at):
+        if entry.sha256:
+            threads = entry.details.get("threads", 0) if entry.kind == "latency" else 0
+            newest[entry.sha256, entry.kind, threads] = entry
+    found = [Candidate(entry, {kind: other for (sha256, kind, _), other in newest.items()
+                               if sha256 == entry.sha256 and kind != "latency"})
+             for entry in newest.values() if entry.kind == "latency"]
+    return sorted(found, key=lambda candidate: candidate.p50)
+
+
+def skipped(rows: Iterable[Measurement], candidates: Sequence[Candidate]) -> list[Measurement]:
+    """What could not be measured, unless a later run did."""
+    done = {(c.latency.name, c.latency.size, c.latency.precision) for c in candidates}
+    last = {(entry.name, entry.size, entry.precision): entry for entry in rows if entry.kind == "skipped"}
+    return [entry for key, entry in last.items() if key not in done]
+
+
+def front(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that no other one beats in both speed and accuracy, fastest first."""
+    best, found = -1.0, []
+    for candidate in sorted(candidates, key=lambda c: (c.p50, -(c.miou or 0))):
+        if candidate.miou is not None and candidate.miou > best:
+            best = candidate.miou
+            found.append(candidate)
+    return found

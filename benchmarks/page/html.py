@@ -1,0 +1,193 @@
+"""Rows to one self-contained page. Text and tables stand in the HTML itself; plotly.js only adds the charts."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from benchmarks.measurement import Measurement
+from benchmarks.page import charts
+from benchmarks.page.candidates import Candidate
+from benchmarks.page.text import filled, marks
+from benchmarks.page.verdict import Verdict
+from runtime.errors import MissingLibrary
+
+
+def page(candidates: Sequence[Candidate], skipped: Sequence[Measurement], decision: Verdict, max_ms: float | None,
+         folders: Sequence[Path], command: str) -> str:
+    """The page.
+
+    Args:
+        candidates: fastest first.
+        skipped: what could not be measured.
+        decision: what to ship.
+        max_ms: the budget, drawn as a line.
+        folders: where overlays are looked for.
+        command: what makes this page again.
+
+    Raises:
+        MissingLibrary: plotly, which carries the JavaScript, is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise MissingLibrary("plotly", "the report", "report") from error
+    profiled = [c for c in candidates if "layers" in c.others]
+    figures = {
+        "charts": {"tradeoff": charts.tradeoff(candidates, max_ms), "stages": charts.stages(candidates)},
+        "profiles": [{"roofline": charts.roofline(c.others["layers"]), "layers": charts.layers(c.others["layers"])}
+                     for c in profiled],
+    }
+    parts = {
+        "style": _asset("page.css"), "script": _asset("page.js"), "plotly": get_plotlyjs(),
+        "figures": json.dumps(figures).replace("<", "\\u003c"),
+        "headline": escape(decision.headline), "reasons": _list(decision.reasons), "warning": _warning(candidates),
+        "filters": _filters(candidates), "table": _table(candidates, decision), "classes": _classes(candidates),
+        "profiles": _profiles(profiled), "overlays": _overlays(candidates, folders), "skipped": _skipped(skipped),
+        "conditions": _conditions(candidates), "commands": _commands(candidates), "command": escape(command),
+        "count": str(len(candidates)),
+    }
+    text = _asset("page.html")
+    for name, part in parts.items():
+        text = text.replace("{{" + name + "}}", part)
+    return text
+
+
+def _asset(name: str) -> str:
+    return files("benchmarks.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>" if lines else ""
+
+
+def _warning(candidates: Sequence[Candidate]) -> str:
+    found = []
+    if invalid := sum(bool(c.invalid) for c in candidates):
+        found.append(f"<b>{invalid} of {len(candidates)} rows are invalid</b> and shown with open marks: do not "
+                     "quote their figures. The conditions below say why.")
+    if quick := sum(c.quick for c in candidates):
+        found.append(f"<b>{quick} of {len(candidates)} rows are quick</b>: an indication, no result.")
+    return "".join(f'<p class="warning">{line}</p>' for line in found)
+
+
+def _filters(candidates: Sequence[Candidate]) -> str:
+    """A chip for each value of what differs; it doubles as the chart's legend."""
+    colours = charts.network_colours(candidates)
+    groups: dict[str, list[str]] = {}
+    for candidate in candidates:
+        for field, value in charts.facets(candidate).items():
+            if value not in groups.setdefault(field, []):
+                groups[field].append(value)
+    return "".join(
+        f'<div class="filter"><span>{field}</span>' + "".join(
+            f'<button type="button" class="chip" data-field="{field}" data-value="{escape(value)}" '
+            f'aria-pressed="true">{_key(field, value, colours)}{escape(value)}</button>'
+            for value in sorted(values)) + "</div>"
+        for field, values in groups.items() if len(values) > 1)
+
+
+def _key(field: str, value: str, colours: Mapping[str, str]) -> str:
+    """The colour or the mark that stands for a value in the chart."""
+    if field == "network":
+        return f'<i style="background:{colours[value]}"></i>'
+    return {"fp32": "● ", "fp16": "◆ ", "int8": "■ "}.get(value, "▲ ") if field == "precision" else ""
+
+
+def _table(candidates: Sequence[Candidate], decision: Verdict) -> str:
+    columns = [column for column in filled(candidates) if column[0] != "marks"]
+    head = "".join(f"<th>{escape(title)}</th>" for title, _ in columns)
+    rows = []
+    for c in candidates:
+        attributes = " ".join(f'data-{field}="{escape(value)}"' for field, value in charts.facets(c).items())
+        badges = "".join(f' <span class="badge {mark.lower()}">{mark}</span>' for mark in marks(c).split(", ") if mark)
+        badges += ' <span class="badge ship">ship</span>' if c is decision.chosen else ""
+        first, *others = (escape(cell(c)) for _, cell in columns)
+        rows.append(f"<tr {attributes}><th>{first}{badges}</th>{''.join(f'<td>{cell}</td>' for cell in others)}</tr>")
+    return f"<table id='rows'><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _classes(candidates: Sequence[Candidate]) -> str:
+    """IoU per class as a table whose cells are tinted by their value."""
+    scored = [c for c in candidates if "accuracy" in c.others]
+    if not scored:
+        return "<p>No accuracy was measured.</p>"
+    names = list(dict.fromkeys(name for c in scored for name in c.others["accuracy"].details["iou_by_class"]))
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    rows = "".join(f"<tr><th>{escape(c.label)}</th>" + "".join(
+        _heat(c.others["accuracy"].details["iou_by_class"].get(name)) for name in names) + "</tr>" for c in scored)
+    return f"<table class='heat'><thead><tr><th>IoU, %</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _heat(iou: float | None) -> str:
+    return "<td>–</td>" if iou is None else f'<td style="--v:{iou:.3f}">{100 * iou:.1f}</td>'
+
+
+def _profiles(profiled: Sequence[Candidate]) -> str:
+    """A chooser, and for each network its words; the charts are drawn by the script."""
+    if not profiled:
+        return "<p>No layers were profiled: python -m benchmarks roofline ARTIFACT --rows FILE.</p>"
+    options = "".join(f"<option value='{i}'>{escape(c.label)}</option>" for i, c in enumerate(profiled))
+    texts = "".join(
+        f"<div class='profile' data-profile='{i}'>{_list(c.others['layers'].details['words'])}"
+        + "".join(f"<p class='warning'><b>Invalid</b>: {escape(why)}</p>" for why in c.others["layers"].invalid)
+        + "</div>" for i, c in enumerate(profiled))
+    return (f"<label>artifact <select id='profile'>{options}</select></label>{texts}"
+            "<div id='roofline' class='chart'></div><h3>Slowest kernels</h3><div id='layers' class='chart'></div>")
+
+
+def _overlays(candidates: Sequence[Candidate], folders: Sequence[Path]) -> str:
+    """The same frames under each candidate, one figure per artifact; labels first."""
+    figures, labels = [], ""
+    for c in candidates:
+        overlays = c.others["accuracy"].details.get("overlays", {}) if "accuracy" in c.others else {}
+        pictures = "".join(_picture(files["mask"], name, folders) for name, files in overlays.items())
+        if pictures:
+            labels = labels or "".join(_picture(files["label"], name, folders) for name, files in overlays.items())
+            miou = f"mIoU {100 * (c.miou or 0):.1f}"
+            figures.append(f"<figure><figcaption><b>{escape(c.label)}</b> {miou}</figcaption>"
+                           f"<div class='strip'>{pictures}</div></figure>")
+    first = f"<figure><figcaption><b>labels</b></figcaption><div class='strip'>{labels}</div></figure>"
+    legend = _legend(candidates)
+    return legend + first + "".join(figures) if figures else "<p>No overlays were drawn.</p>"
+
+
+def _legend(candidates: Sequence[Candidate]) -> str:
+    palettes = [c.others["accuracy"].details.get("palette", {}) for c in candidates if "accuracy" in c.others]
+    return "<p class='legend'>" + "".join(
+        f"<span><i style='background:rgb({','.join(map(str, colour))})'></i>{escape(name)}</span>"
+        for name, colour in palettes[0].items()) + "</p>"
+
+
+def _picture(file: str, name: str, folders: Sequence[Path]) -> str:
+    path = next((folder / file for folder in folders if (folder / file).is_file()), None)
+    if path is None:
+        return f"<span class='missing'>{escape(file)} is missing</span>"
+    return (f"<img alt='{escape(name)}' title='{escape(name)}' "
+            f"src='data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}'>")
+
+
+def _skipped(skipped: Sequence[Measurement]) -> str:
+    lines = [f"{entry.label}: {entry.details['reason']}" for entry in skipped]
+    return f"<h3>Could not be measured</h3>{_list(lines)}" if lines else ""
+
+
+def _conditions(candidates: Sequence[Candidate]) -> str:
+    """Machines, and what speaks against each invalid row."""
+    machines = list({json.dumps(c.latency.machine, sort_keys=True): c.latency.machine for c in candidates}.values())
+    tables = "".join("<dl>" + "".join(
+        f"<dt>{escape(key)}</dt><dd>{escape(', '.join(value) if isinstance(value, list) else str(value))}</dd>"
+        for key, value in machine.items()) + "</dl>" for machine in machines)
+    rules = sorted({c.latency.details["rule"] for c in candidates})
+    return tables + _list(rules) + _list([f"{c.label}: {why}" for c in candidates for why in c.invalid])
+
+
+def _commands(candidates: Sequence[Candidate]) -> str:
+    """How to get each row again."""
+    entries = {(entry.kind, entry.command): entry for c in candidates for entry in (c.latency, *c.others.values())}
+    return "<dl>" + "".join(f"<dt>{escape(kind)}</dt><dd><code>{escape(command)}</code></dd>"
+                            for kind, command in entries) + "</dl>"

@@ -1,0 +1,66 @@
+"""The same rows for other places: Markdown for a README, CSV for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+
+from benchmarks.page.candidates import Candidate
+
+Column = tuple[str, Callable[[Candidate], str]]
+
+
+def _value(key: str, digits: int, kind: str = "latency", scale: float = 1.0) -> Callable[[Candidate], str]:
+    """A figure as text; "" where it was not measured."""
+    def cell(candidate: Candidate) -> str:
+        entry = candidate.latency if kind == "latency" else candidate.others.get(kind)
+        return f"{scale * entry.values[key]:.{digits}f}" if entry and key in entry.values else ""
+    return cell
+
+
+def marks(candidate: Candidate) -> str:
+    """What must be known before a row is believed."""
+    return ", ".join(["quick"] * candidate.quick + ["INVALID"] * bool(candidate.invalid))
+
+
+COLUMNS: tuple[Column, ...] = (
+    ("artifact", lambda c: c.label),
+    ("mIoU", _value("miou", 2, "accuracy", 100)),
+    ("mIoU 95 %", lambda c: (f"{100 * a.values['miou_low']:.1f} to {100 * a.values['miou_high']:.1f}"
+                             if (a := c.others.get("accuracy")) else "")),
+    ("p50 ms", _value("p50_ms", 2)),
+    ("p50 95 %", lambda c: f"{c.latency.values['p50_low_ms']:.2f} to {c.latency.values['p50_high_ms']:.2f}"),
+    ("p90 ms", _value("p90_ms", 2)), ("p99 ms", _value("p99_ms", 2)), ("mean ms", _value("mean_ms", 2)),
+    ("min ms", _value("min_ms", 2)), ("engine p50 ms", _value("inference_p50_ms", 2)),
+    ("CPU ms", _value("processor_ms", 2)),
+    ("GMAC", _value("gmacs", 3, "complexity")), ("cold start ms", _value("cold_start_ms", 0)),
+    ("load ms", _value("load_ms", 0)), ("peak MB", _value("peak_mb", 0)), ("file MB", _value("model_mb", 1)),
+    ("mJ", _value("energy_mj", 0)), ("queries", lambda c: str(c.latency.samples)), ("marks", marks),
+)
+"""What the tables show, in order."""
+
+
+def filled(candidates: Sequence[Candidate]) -> list[Column]:
+    """The columns in which at least one candidate has something to say."""
+    return [(title, cell) for title, cell in COLUMNS if any(cell(c) for c in candidates)]
+
+
+def markdown(candidates: Sequence[Candidate]) -> str:
+    """A Markdown table."""
+    columns = filled(candidates)
+    lines = ["| " + " | ".join(title for title, _ in columns) + " |",
+             "| --- |" + " ---: |" * (len(columns) - 1)]
+    lines += ["| " + " | ".join(cell(c) for _, cell in columns) + " |" for c in candidates]
+    return "\n".join(lines) + "\n"
+
+
+def comma_separated(candidates: Sequence[Candidate]) -> str:
+    """CSV with all columns, the hash, every reason for invalidity, and the command."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([title for title, _ in COLUMNS] + ["sha256", "invalid", "at", "command"])
+    for c in candidates:
+        writer.writerow([cell(c) for _, cell in COLUMNS]
+                        + [c.latency.sha256, "; ".join(c.invalid), c.latency.at, c.latency.command])
+    return stream.getvalue()

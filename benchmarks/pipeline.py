@@ -1,0 +1,300 @@
+"""The whole way from video to overlay beside the engine alone and beside a naive loop, in turns within one run.
+
+    python -m benchmarks pipeline ARTIFACT --source VIDEO [--naive ARTIFACT-WITH-FULL-LOGITS]
+
+Every contender has the same frames and its turn in every round, so that whatever else the machine does meets all alike;
+ratios are of one round's figures, and their median counts. Processor time per frame is told as well: on a machine that
+others use too, it moves least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from runtime import cli
+from runtime.errors import UserError
+
+if TYPE_CHECKING:
+
+    from benchmarks.measurement import Measurement
+    from runtime.artifact import Artifact
+    from runtime.preprocess import Frame
+    from runtime.sessions import Session
+    from runtime.sources import Source
+    from runtime.stream import Stream
+
+WARM_UP = 6
+"""Frames before the clock starts: the threads are up, the caches warm and the channels full."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and run."""
+    parser = cli.parser("benchmarks pipeline", "Measure what the runtime adds to the engine's own time.",
+                        "python -m benchmarks pipeline out/lraspp-512x1024-fp32.onnx --source street.mp4")
+    parser.add_argument("artifact", type=Path, help="an engine file or its JSON")
+    parser.add_argument("--source", required=True, metavar="VIDEO", help="a video or a folder of images; repeated")
+    parser.add_argument("--naive", type=Path, metavar="ARTIFACT",
+                        help="the same network with --output logits, for a serial loop with numpy's argmax")
+    parser.add_argument("--frames", type=int, default=60, help="frames of each contender per round")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds")
+    parser.add_argument("--workers", type=int, default=2, help="one-thread sessions of the frame-parallel contenders")
+    parser.add_argument("--opencv-threads", type=int, help="threads of OpenCV's own functions; default: the stream's")
+    parser.add_argument("--camera-fps", type=float, default=30.0, help="rate of the camera that the video stands for")
+    parser.add_argument("--steady", type=int, metavar="N", help="instead: run N frames and watch the memory")
+    parser.add_argument("--rows", type=Path, metavar="FILE.jsonl", help="add the measurement to this file")
+    return cli.run(_command, parser, argv)
+
+
+@dataclass
+class Turns:
+    """What one contender did, one entry per round."""
+
+    fps: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+
+
+class Clock:
+    """Wall-clock and processor time of this process, from its making."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def stop(self, frames: int) -> tuple[float, float]:
+        """Frames per second, and processor milliseconds per frame."""
+        wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        return frames / wall, 1e3 * cpu / frames
+
+
+def repeated(path: str, fps: float) -> Source:
+    """A video or folder that starts again at its end, for as long as somebody reads."""
+    from runtime.sources import Shot, Source, open_source
+
+    def shots() -> Iterator[Shot]:
+        number = 0
+        while True:
+            for image, _ in open_source(path).shots:
+                yield Shot(image, number / fps)
+                number += 1
+
+    return Source(path, fps, 0, False, shots())
+
+
+def engine_only(sessions: Sequence[Session], inputs: Sequence[Frame], frames: int) -> tuple[float, float]:
+    """Nothing but `run`, each session in a thread of its own."""
+    def work(session: Session, count: int) -> None:
+        for i in range(count):
+            session.run(inputs[i % len(inputs)])
+
+    share = max(frames // len(sessions), 1)
+    threads = [threading.Thread(target=work, args=(session, share)) for session in sessions]
+    clock = Clock()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return clock.stop(share * len(sessions))
+
+
+def whole_way(stream: Stream, frames: int) -> tuple[float, float]:
+    """From the decoder to the overlay, through the stream."""
+    results = iter(stream)
+    for _ in islice(results, WARM_UP):
+        pass
+    clock = Clock()
+    for _ in islice(results, frames):
+        pass
+    figures = clock.stop(frames)
+    stream.close()
+    return figures
+
+
+def naive_loop(artifact: Artifact, session: Session, source: Source, frames: int) -> tuple[float, float]:
+    """What a first script does: one frame after the other, full-size logits, argmax, a palette and a blend."""
+    import cv2
+    import numpy as np
+
+    palette = np.asarray(artifact.palette, np.uint8)[:, ::-1]
+    height, width = artifact.preprocess.size
+    shots = islice(source.shots, WARM_UP + frames)
+    clock = Clock()
+    for number, (frame, _) in enumerate(shots):
+        if number == WARM_UP:
+            clock = Clock()
+        logits = session.run(cv2.resize(frame, (width, height))[None])  # type: ignore[arg-type]
+        classes = logits[0].argmax(0).astype(np.uint8)
+        classes = np.asarray(cv2.resize(classes, (frame.shape[1], frame.shape[0]), interpolation=cv2.INTER_NEAREST))
+        cv2.addWeighted(palette[classes], 0.5, frame, 0.5, 0)
+    return clock.stop(frames)
+
+
+def camera(stream: Stream, frames: int) -> dict[str, float]:
+    """A stream that must keep up with a camera: age at display, time per stage, frames dropped."""
+    import numpy as np
+
+    results = list(islice(stream, frames))
+    stream.close()
+    ages = [r.age_ms for r in results[1:]]
+    stages: dict[str, list[float]] = {}
+    for result in results[1:]:
+        for stage, ms in result.stages_ms.items():
+            stages.setdefault(stage, []).append(ms)
+    values = {f"{stage}_p50_ms": float(median(ms)) for stage, ms in stages.items()}
+    age = {f"age_p{q}_ms": float(np.percentile(ages, q)) for q in (50, 90)}
+    ratios = [r.age_ms / r.stages_ms["inference"] for r in results[1:]]
+    return values | age | {"age_over_inference": float(median(ratios)), "shown": len(results),
+                           "dropped": results[-1].dropped}
+
+
+def _command(args: argparse.Namespace) -> int:
+    import cv2
+
+    from benchmarks import machine
+    from runtime.channel import Policy
+    from runtime.stream import Stream
+    from runtime.video import quiet_opencv
+
+    quiet_opencv()
+    if args.opencv_threads:
+        cv2.setNumThreads(args.opencv_threads)
+    if args.steady:
+        return _steady(args)
+    before, cpu = machine.snapshot(), time.process_time()
+    with ExitStack() as stack:
+        turns = _race(args, stack)
+    live = camera(Stream(args.artifact, repeated(args.source, args.camera_fps), policy=Policy.LATEST, workers=1),
+                  args.frames)
+    others = machine.spell(before, machine.snapshot(), time.process_time() - cpu)
+    values = _values(turns) | {f"camera_{key}": value for key, value in live.items()}
+    _print(args, turns, live, others.others_share)
+    if args.rows:
+        from benchmarks.measurement import append
+
+        append(args.rows, [_row(args, values, others.complaints())])
+    return 0
+
+
+def _race(args: argparse.Namespace, stack: ExitStack) -> dict[str, Turns]:
+    """All contenders in turn; the first is what the others are compared with."""
+    from runtime.artifact import OutputKind, open_artifact
+    from runtime.sessions import open_session
+    from runtime.sources import open_source
+    from runtime.stream import Stream
+
+    artifact, engine = open_artifact(args.artifact)
+    inputs = [artifact.preprocess(shot.image) for shot in islice(open_source(args.source).shots, 8)]
+
+    def sessions(count: int, threads: int | None) -> list[Session]:
+        opened = [open_session(artifact, engine, threads=threads) for _ in range(count)]
+        for session in opened:
+            stack.callback(session.close)
+            session.run(inputs[0])
+        return opened
+
+    one, several = sessions(1, None), sessions(args.workers, 1)
+    contenders: dict[str, Callable[[], tuple[float, float]]] = {
+        "engine only": lambda: engine_only(one, inputs, args.frames),
+        f"engine only, {args.workers} at a time": lambda: engine_only(several, inputs, args.frames),
+        "pipeline": lambda: whole_way(Stream(args.artifact, repeated(args.source, 30), workers=1), args.frames),
+        f"pipeline, {args.workers} at a time": lambda: whole_way(
+            Stream(args.artifact, repeated(args.source, 30), workers=args.workers), args.frames),
+    }
+    if args.naive:
+        full, full_engine = open_artifact(args.naive)
+        if full.output_kind is not OutputKind.LOGITS:
+            raise UserError(f"{args.naive} returns {full.output_kind.value!r}; the naive loop expects full-size logits",
+                            try_=f"python -m export.onnx {full.name} --output logits")
+        session = open_session(full, full_engine)
+        stack.callback(session.close)
+        contenders["naive loop"] = lambda: naive_loop(full, session, repeated(args.source, 30), args.frames)
+    turns = {name: Turns() for name in contenders}
+    for _ in cli.progress(range(args.rounds), args.rounds, "rounds"):
+        for name, contender in contenders.items():
+            fps, cpu_ms = contender()
+            turns[name].fps.append(fps)
+            turns[name].cpu_ms.append(cpu_ms)
+    return turns
+
+
+def ratio(turns: dict[str, Turns], name: str, to: str) -> tuple[float, float, float]:
+    """Median, lowest and highest over the rounds of one contender's rate over another's."""
+    ratios = [a / b for a, b in zip(turns[name].fps, turns[to].fps)]
+    return median(ratios), min(ratios), max(ratios)
+
+
+def _values(turns: dict[str, Turns]) -> dict[str, float]:
+    key = {name: name.replace(",", "").replace(" ", "_") for name in turns}
+    values = {}
+    for name, turn in turns.items():
+        values[f"{key[name]}_fps"] = median(turn.fps)
+        values[f"{key[name]}_cpu_ms"] = median(turn.cpu_ms)
+        for to in ("engine only", "naive loop"):
+            if to in turns and to != name:
+                values[f"{key[name]}_over_{key[to]}"] = ratio(turns, name, to)[0]
+    return values
+
+
+def _print(args: argparse.Namespace, turns: dict[str, Turns], live: dict[str, float], others: float | None) -> None:
+    print(f"{'':<28}{'FPS':>8}{'CPU ms/frame':>14}{'× engine only':>24}{'× naive loop':>24}")
+    for name, turn in turns.items():
+        columns = ""
+        for to in ("engine only", "naive loop"):
+            columns += f"{'{:.2f} ({:.2f}–{:.2f})'.format(*ratio(turns, name, to)):>24}" if to in turns else ""
+        print(f"{name:<28}{median(turn.fps):>8.1f}{median(turn.cpu_ms):>14.1f}{columns}")
+    stages = ", ".join(f"{key.removesuffix('_p50_ms')} {ms:.1f}" for key, ms in live.items() if "_p50_ms" in key
+                       and not key.startswith("age"))
+    print(f"camera at {args.camera_fps:g} FPS, latest: shown {live['age_p50_ms']:.0f} ms after capture (p90 "
+          f"{live['age_p90_ms']:.0f}), {live['age_over_inference']:.2f} × inference; {live['shown']:.0f} shown, "
+          f"{live['dropped']:.0f} dropped; p50 ms per stage: {stages}")
+    print(f"{args.rounds} rounds of {args.frames} frames; median (lowest–highest) of the rounds' ratios; "
+          + ("" if others is None else f"others took {100 * others:.0f} % of the processor"))
+
+
+def _row(args: argparse.Namespace, values: dict[str, float], invalid: tuple[str, ...]) -> Measurement:
+    from benchmarks import machine
+    from benchmarks.measurement import row
+    from runtime.artifact import open_artifact
+
+    return row("pipeline", open_artifact(args.artifact)[0], values, samples=args.frames * args.rounds,
+               machine=machine.describe() | {"load": machine.load()}, invalid=invalid,
+               details={"source": args.source, "rounds": args.rounds, "workers": args.workers})
+
+
+def _steady(args: argparse.Namespace) -> int:
+    """Run many frames and watch the resident memory: a leak shows as a slope."""
+    import numpy as np
+
+    from runtime.stream import Stream
+
+    seen: list[tuple[int, float]] = []
+    stream = Stream(args.artifact, repeated(args.source, 30), workers=args.workers)
+    for result in cli.progress(islice(stream, args.steady), args.steady, "frames"):
+        if result.index % 100 == 99:
+            seen.append((result.index + 1, _resident_mb()))
+    stream.close()
+    later = np.asarray([point for point in seen if point[0] > args.steady // 5])
+    slope = float(np.polyfit(later[:, 0], later[:, 1], 1)[0] * 1000) if len(later) > 1 else float("nan")
+    print(f"{args.steady} frames: {seen[0][1]:.0f} MB after {seen[0][0]}, {seen[-1][1]:.0f} MB at the end, highest "
+          f"{max(mb for _, mb in seen):.0f} MB; after the first fifth {slope:+.2f} MB per 1000 frames")
+    return 0
+
+
+def _resident_mb() -> float:
+    """Resident memory of this process in MB (proc(5): statm, in pages)."""
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""One artifact in a process of its own, so that nobody shares its memory, threads or caches.
+
+Both ends of the conversation are here, one JSON object per line: the child opens the artifact and says how long that
+took; then it answers each `{"queries": N, "seconds": S}` with the times of at least N queries that take at least S
+seconds, and `{"warm": true}` once two windows in a row agree. A query is one frame, alone: resized, run, and made into
+a mask at input size.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter, process_time
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
+
+from runtime.errors import EdgesegError, Incomplete, UserError
+
+if TYPE_CHECKING:
+    from runtime.preprocess import Frame
+    from runtime.segmenter import Segmenter
+
+WINDOW_QUERIES, WINDOW_SECONDS = 8, 0.25
+"""Size of a warm-up window: at least so many queries, for at least so long."""
+SETTLED = 0.05
+"""Warm-up ends when the medians of two windows in a row differ by less than this share."""
+MAX_WINDOWS = 20
+
+
+class Worker:
+    """The parent's end. Use it as a context manager.
+
+    Args:
+        path: the artifact.
+        threads: as in `Segmenter.open`.
+        frames: folder of images to run on; None for drawn frames.
+
+    Attributes:
+        opened: what the child said first: "load_ms", "first_ms", "cold_start_ms" and memory before and after.
+
+    Raises:
+        UserError: the artifact cannot run here.
+    """
+
+    def __init__(self, path: Path, threads: int | None, frames: Path | None) -> None:
+        self.path, self.threads = path, threads
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
+        arguments = json.dumps({"path": os.fspath(path), "threads": threads, "frames": frames and os.fspath(frames),
+                                "spawned": perf_counter()})
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self._errors, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+        try:
+            self.opened = self._answer()
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for its answer."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has died; the answer says so
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            self._errors.seek(0)
+            last = (self._errors.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+            raise Incomplete(f"the process that measures {self.path.name} ended with code {code} ({last[:200]})")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise UserError(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        """End the child."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+
+def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str, Any]], None]) -> None:
+    """The child's end.
+
+    Args:
+        arguments: "path", "threads", "frames" as in `Worker`, and "spawned", the parent's clock when it began.
+        requests: one per line.
+        say: sends an answer.
+    """
+    import numpy as np
+
+    from runtime.segmenter import Segmenter
+
+    before, start = resident_mb(), perf_counter()
+    try:
+        segmenter = Segmenter.open(arguments["path"], threads=arguments["threads"])
+        loaded = perf_counter()
+        height, width = segmenter.artifact.preprocess.size
+        segmenter(np.zeros((height, width, 3), dtype=np.uint8))
+        done = perf_counter()
+        frames = _frames((height, width), arguments["frames"])
+    except EdgesegError as error:
+        say({"error": str(error)})
+        return
+    say({"load_ms": 1e3 * (loaded - start), "first_ms": 1e3 * (done - loaded),
+         "cold_start_ms": 1e3 * (done - arguments["spawned"]), "before_mb": before, "frames": len(frames)})
+    for line in requests:
+        request = json.loads(line)
+        say(_warm_up(segmenter, frames) if request.get("warm") else
+            _queries(segmenter, frames, request["queries"], request["seconds"]))
+
+
+def _frames(size: tuple[int, int], folder: str | None) -> list[Frame]:
+    """Four frames at input size, so that decoding and resizing stay out of the figures."""
+    import cv2
+    import numpy as np
+
+    from calibration.frames import drawn_frame, evenly_spaced
+    from runtime.video import image_paths, read_image
+
+    if folder is None:
+        return [drawn_frame(size, 11 * i) for i in range(4)]
+    return [np.asarray(cv2.resize(read_image(path), size[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
+            for path in evenly_spaced(image_paths(Path(folder)), 4)]
+
+
+def _queries(segmenter: Segmenter, frames: list[Frame], queries: int, seconds: float) -> dict[str, Any]:
+    """Run for at least `queries` and `seconds`; milliseconds of each query, and of its stages."""
+    total: list[float] = []
+    stages: dict[str, list[float]] = {}
+    start, processor = perf_counter(), process_time()
+    while len(total) < queries or perf_counter() - start < seconds:
+        frame = frames[len(total) % len(frames)]
+        began = perf_counter()
+        result = segmenter(frame)
+        total.append(1e3 * (perf_counter() - began))
+        for stage, ms in result.stages_ms.items():
+            stages.setdefault(stage, []).append(ms)
+    return {"total_ms": total, "stages_ms": stages, "processor_s": process_time() - processor,
+            "resident_mb": resident_mb(), "peak_mb": peak_mb()}
+
+
+def _warm_up(segmenter: Segmenter, frames: list[Frame]) -> dict[str, Any]:
+    import statistics
+
+    queries, last = 0, 0.0
+    for _ in range(MAX_WINDOWS):
+        window = _queries(segmenter, frames, WINDOW_QUERIES, WINDOW_SECONDS)["total_ms"]
+        queries += len(window)
+        median = statistics.median(window)
+        if abs(median - last) < SETTLED * median:
+            return {"queries": queries, "settled": True}
+        last = median
+    return {"queries": queries, "settled": False}
+
+
+def resident_mb() -> float | None:
+    """Memory of this process that lies in RAM now; None where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def peak_mb() -> float | None:
+    """The most memory that this process ever had in RAM; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, kilobytes here
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+if __name__ == "__main__":
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever an engine prints must not get between our lines
+    serve(json.loads(sys.argv[1]), sys.stdin, lambda answer: print(json.dumps(answer), file=channel, flush=True))

@@ -1,0 +1,104 @@
+"""`python -m calibration`: a float network and a folder of images in, a judged INT8 artifact out."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime import cli
+from runtime.errors import MissingLibrary
+
+if TYPE_CHECKING:
+    from calibration.recipe import Outcome, Request
+
+METHODS = ("minmax", "percentile", "entropy", "mse")
+IMPROVEMENTS = ("equalise", "rounding", "bias")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m calibration`."""
+    parser = cli.parser("calibration", "Quantise a network to one portable INT8 ONNX file, and judge it.",
+                        "python -m calibration lraspp --data shared/data/camvid --max-drop 1.0")
+    parser.add_argument("network", help="a network's name, or a float32 .onnx artifact")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR",
+                        help="folder of images; or one with train/ and val/, or images/ and labels/")
+    parser.add_argument("--method", choices=METHODS, default="mse", help="how ranges are chosen")
+    parser.add_argument("--frames", type=int, default=64, metavar="N", help="frames to calibrate on")
+    parser.add_argument("--allow-few", action="store_true", help="accept fewer than 32 frames")
+    parser.add_argument("--improve", nargs="*", choices=IMPROVEMENTS, default=["equalise"], help="what to do beyond "
+                        "ranges: cross-layer equalisation, rounding search, bias correction; nothing for none")
+    parser.add_argument("--max-drop", type=float, metavar="POINTS", help="keep layers in float until the loss is at "
+                        "most this: points of mIoU, or %% of pixels where there are no labels")
+    parser.add_argument("--weight-bits", type=int, choices=(8, 7), default=8,
+                        help="7 for x86 processors without VNNI, whose kernels saturate")
+    parser.add_argument("--sensitivity", action="store_true", help="also measure what each layer loses")
+    parser.add_argument("--verdict", action="store_true", help="also compare size, accuracy and speed with float")
+    parser.add_argument("--judge", type=int, default=200, metavar="N", help="frames to judge on at most")
+    parser.add_argument("--weights", help="with a name: as for python -m export.onnx")
+    parser.add_argument("--size", type=cli.size, metavar="HxW", help="with a name: input size")
+    parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for the artifact")
+    return cli.run(_command, parser, argv)
+
+
+def _command(args: argparse.Namespace) -> int:
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise MissingLibrary("onnx", "quantising", "calibration") from error
+    from calibration.recipe import Request, build
+    from calibration.source import float_artifact
+
+    options = ["--weights", args.weights] if args.weights else []
+    options += ["--size", f"{args.size[0]}x{args.size[1]}"] if args.size else []
+    artifact, engine = float_artifact(args.network, args.out, options)
+    wanted = Request(artifact, engine, args.data, args.out, args.method, args.frames, args.allow_few,
+                     args.weight_bits, frozenset(args.improve), args.max_drop, args.judge)
+    outcome = build(wanted, say=print)
+    _warn_of_saturation(outcome)
+    if args.sensitivity:
+        _sensitivity(wanted, outcome)
+    if args.verdict:
+        from calibration.verdict import verdict
+
+        print(verdict(wanted, outcome))
+    kept = f", {len(outcome.kept)} layers kept in float" if outcome.kept else ""
+    print(f"{outcome.path}: {outcome.path.stat().st_size / 1e6:.1f} MB, "
+          f"{outcome.artifact.calibration['int8_macs']:.1%} of MACs in INT8{kept}")
+    return 0
+
+
+def _warn_of_saturation(outcome: Outcome) -> None:
+    """Say so when what is lost here is the kernels' doing rather than the model's."""
+    from calibration.processor import this_processor
+
+    lost = 100 * float(outcome.simulated.agreement.mean() - outcome.engine.agreement.mean())
+    processor = this_processor()
+    if processor.saturates and outcome.artifact.calibration["weight_bits"] == 8 and lost > 0.5:
+        print(f"This processor ({processor.describe()}) loses another {lost:.1f} % of pixels in its kernels. The model "
+              "is right for phones and GPUs; for this kind of processor make another one with --weight-bits 7.")
+
+
+def _sensitivity(wanted: Request, outcome: Outcome) -> None:
+    from calibration import sensitivity
+    from calibration.measure import Judge
+    from calibration.recipe import SENSITIVITY_FRAMES
+    from runtime.sessions.onnx import OnnxSession
+
+    ready = outcome.prepared
+    judge = Judge(wanted.artifact, OnnxSession(wanted.engine), ready.exam.part(SENSITIVITY_FRAMES))
+    key = hashlib.sha256("\0".join([outcome.artifact.sha256, *judge.exam.names]).encode()).hexdigest()[:16]
+    cache = wanted.out / ".calibration" / f"sensitivity-{key}.json"
+    report = sensitivity.measure(ready.graph, ready.thresholds, ready.plan, judge, cache)
+    path = outcome.path.with_suffix(".sensitivity.json")
+    path.write_text(sensitivity.to_json(report), encoding="utf-8")
+    path.with_suffix(".svg").write_text(sensitivity.plot(report), encoding="utf-8")
+    print(sensitivity.table(report))
+    print(f"{path} and {path.with_suffix('.svg').name}: all {len(report.rows)} layers")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""What the processor offers INT8 arithmetic, and what follows from it for a verdict reached on this machine."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+_DOT_PRODUCTS = {"avx_vnni": "AVX-VNNI", "avx512_vnni": "AVX512-VNNI", "avx_vnni_int8": "AVX-VNNI-INT8",
+                 "amx_int8": "AMX-INT8", "asimddp": "Arm dot product", "i8mm": "Arm I8MM"}
+"""Flags of /proc/cpuinfo (Linux names) for instructions that sum products of bytes in 32 bits."""
+
+
+@dataclass(frozen=True)
+class Processor:
+    """A processor as far as INT8 is concerned.
+
+    Attributes:
+        architecture: "x86_64", "aarch64", ...
+        dot_products: its instructions for sums of byte products; empty when there are none, None when unknown.
+    """
+
+    architecture: str
+    dot_products: tuple[str, ...] | None
+
+    @property
+    def saturates(self) -> bool:
+        """Whether its kernels add pairs of byte products in 16 bits, where 255·127 + 255·127 does not fit.
+
+        x86 without VNNI does (vpmaddubsw). Arm's kernels widen to 32 bits with or without the newer instructions.
+        """
+        return self.dot_products == () and self.architecture in {"x86_64", "AMD64", "i686"}
+
+    def describe(self) -> str:
+        """One clause for people."""
+        if self.dot_products is None:
+            return f"{self.architecture}, INT8 instructions unknown"
+        if self.dot_products:
+            return f"{self.architecture} with {', '.join(self.dot_products)}"
+        loss = "; its integer kernels saturate with 8-bit weights" if self.saturates else ""
+        return f"{self.architecture} without dot-product instructions{loss}"
+
+
+def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
+    """Read the flags of the processor that we run on."""
+    machine = platform.machine()
+    if not cpuinfo.is_file():
+        return Processor(machine, None)
+    return processor_from_cpuinfo(cpuinfo.read_text(encoding="utf-8", errors="replace"), machine)
+
+
+def processor_from_cpuinfo(text: str, machine: str) -> Processor:
+    """The same from the text of a /proc/cpuinfo; x86 lists "flags", Arm "Features"."""
+    line = next((line for line in text.splitlines() if line.split(":")[0].strip() in {"flags", "Features"}), None)
+    if line is None:
+        return Processor(machine, None)
+    flags = set(line.split(":", 1)[1].split())
+    return Processor(machine, tuple(name for flag, name in _DOT_PRODUCTS.items() if flag in flags))

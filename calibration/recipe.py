@@ -1,0 +1,214 @@
+"""A float artifact and a folder of images in, an INT8 artifact out: the steps in order, and what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from calibration.bias import corrected
+from calibration.budget import Kept, int8_share, within_budget
+from calibration.coverage import Chosen, choose
+from calibration.engines import Simulated, integer
+from calibration.equalise import equalised
+from calibration.graph import FloatGraph
+from calibration.lint import lint
+from calibration.measure import Exam, Judge, Score, find_data, read_exam
+from calibration.processor import this_processor
+from calibration.quantize import Plan, all_nodes, int8_from_float
+from calibration.ranges import collect
+from calibration.rounding import rounded
+from calibration.source import load_onnx
+from calibration.thresholds import choose as choose_thresholds
+from runtime.artifact import Artifact, Check, engine_sha256, write_artifact
+from runtime.errors import GateFailed
+from runtime.sessions.onnx import OnnxSession
+
+Say = Callable[[str], None]
+
+SENSITIVITY_FRAMES = 8
+"""Frames that judge each layer alone."""
+
+SEARCH_FRAMES = 25
+"""Frames that judge while layers are searched; the result is judged on all."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be quantised, and how.
+
+    Attributes:
+        artifact, engine: the float32 artifact.
+        data: folder of images, see `calibration.measure.find_data`.
+        out: folder for the INT8 artifact; made when missing.
+        method: of the ranges, a key of `calibration.thresholds.METHODS`.
+        frames: how many to calibrate on.
+        allow_few: accept fewer than 32.
+        weight_bits: 8 or 7.
+        improve: any of "equalise", "rounding", "bias".
+        max_drop: budget, in points of mIoU, or % of pixels without labels; None for no search.
+        exam: frames to judge on at most.
+    """
+
+    artifact: Artifact
+    engine: Path
+    data: Path
+    out: Path
+    method: str = "mse"
+    frames: int = 64
+    allow_few: bool = False
+    weight_bits: int = 8
+    improve: frozenset[str] = frozenset()
+    max_drop: float | None = None
+    exam: int = 200
+
+    @property
+    def path(self) -> Path:
+        """Of the INT8 file: NAME-HxW-int8.onnx, with "-w7" for 7-bit weights."""
+        height, width = self.artifact.preprocess.size
+        bits = "" if self.weight_bits == 8 else f"-w{self.weight_bits}"
+        kind = "" if self.artifact.output_kind.value == "low" else f"-{self.artifact.output_kind.value}"
+        return self.out / f"{self.artifact.name}-{height}x{width}-int8{bits}{kind}.onnx"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network ready to be written in INT8.
+
+    Attributes:
+        graph: float, equalised and corrected as asked.
+        thresholds: of its activations.
+        plan: everything that may be INT8.
+        chosen: the calibration frames.
+        exam: the frames to judge on.
+    """
+
+    graph: FloatGraph
+    thresholds: dict[str, float]
+    plan: Plan
+    chosen: Chosen
+    exam: Exam
+
+
+def prepare(wanted: Request, say: Say) -> Prepared:
+    """Choose frames, find ranges, and carry out the improvements asked for."""
+    cache = wanted.out / ".calibration"
+    graph = FloatGraph(load_onnx(wanted.engine))
+    data = find_data(wanted.data)
+    chosen = choose(data.images, wanted.frames, wanted.artifact.preprocess, allow_few=wanted.allow_few)
+    exam = read_exam(data, chosen, wanted.artifact, wanted.exam)
+    say(f"{len(chosen.paths)} calibration frames of {data.images} (fingerprint {chosen.fingerprint[:12]}), "
+        f"judged on {len(exam.names)} others, {'with' if exam.labels else 'without'} labels")
+    if "equalise" in wanted.improve:
+        graph = equalised(graph, chosen)
+    seen = collect(graph, chosen, cache)
+    thresholds = choose_thresholds(wanted.method, seen)
+    plan = Plan(all_nodes(graph), weight_bits=wanted.weight_bits)
+    if dead := [name for name, top in thresholds.items() if top == 0]:
+        say(f"{len(dead)} activations are zero on every calibration frame ({', '.join(sorted(dead)[:3])}, …)")
+    if "rounding" in wanted.improve:
+        plan = rounded(graph, thresholds, plan, chosen)
+    if "bias" in wanted.improve:
+        graph = corrected(graph, thresholds, plan, chosen)
+    return Prepared(graph, thresholds, plan, chosen, exam)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An INT8 artifact that has been written, and what it was judged by."""
+
+    path: Path
+    artifact: Artifact
+    prepared: Prepared
+    judge: Judge
+    simulated: Score
+    engine: Score
+    kept: tuple[Kept, ...]
+
+
+def build(wanted: Request, say: Say = lambda line: None) -> Outcome:
+    """Quantise, judge, and write.
+
+    Raises:
+        GateFailed: the budget cannot be met, or the graph would not be portable; nothing is written.
+    """
+    ready = prepare(wanted, say)
+    plan, kept = ready.plan, tuple[Kept, ...]()
+    if wanted.max_drop is not None:
+        few = Judge(wanted.artifact, OnnxSession(wanted.engine), ready.exam.part(SEARCH_FRAMES))
+        plan, kept = within_budget(ready.graph, ready.thresholds, plan, few, wanted.max_drop, say)
+    model = int8_from_float(ready.graph, ready.thresholds, plan)
+    if findings := lint(model):
+        raise GateFailed(f"the INT8 graph would not be portable: {findings[0]}; nothing was written")
+    judge = Judge(wanted.artifact, OnnxSession(wanted.engine), ready.exam)
+    simulated, engine = judge.score(Simulated(model), "simulated"), judge.score(integer(model), "integer kernels")
+    for name, score in (("simulated in float", simulated), ("ONNX Runtime's integer kernels", engine)):
+        say(f"INT8, {name}: {describe(judge, score)}")
+    if wanted.max_drop is not None and judge.drop(simulated) > wanted.max_drop:
+        raise GateFailed(f"on all {len(judge.exam.names)} frames INT8 loses {judge.drop(simulated):.2f} {judge.unit}, "
+                         f"{wanted.max_drop} is allowed (the search saw {SEARCH_FRAMES} frames); nothing was written",
+                         try_=f"--max-drop {wanted.max_drop / 2:g}, which searches with a margin")
+    artifact = _describe(wanted, ready, plan, kept, judge, simulated, engine)
+    return Outcome(wanted.path, _write(artifact, model, wanted.path), ready, judge, simulated, engine, kept)
+
+
+def describe(judge: Judge, score: Score) -> str:
+    """One clause: agreement, and mIoU with its drop where there are labels."""
+    agreement = f"{score.agreement.mean():.2%} of pixels as in float32 (worst frame {score.agreement.min():.2%})"
+    if score.miou is None:
+        return agreement
+    low, high = judge.drop_interval(score)
+    return (f"mIoU {100 * score.miou:.2f}, drop {judge.drop(score):+.2f} [{low:+.2f}, {high:+.2f}] points, {agreement}")
+
+
+def _describe(wanted: Request, ready: Prepared, plan: Plan, kept: tuple[Kept, ...], judge: Judge, simulated: Score,
+              engine: Score) -> Artifact:
+    between = Score(np.array([np.mean(a == b) for a, b in zip(engine.masks, simulated.masks)]), engine.counts, ())
+    checks = tuple(_check(step, score, judge.exam) for step, score in (
+        ("int8 simulated in float vs fp32", simulated), ("int8 in ONNX Runtime's integer kernels vs fp32", engine),
+        ("int8 in ONNX Runtime's integer kernels vs simulated", between)))
+    figures: dict[str, Any] = {"frames": len(judge.exam.names), "unit": judge.unit, "processor":
+                               this_processor().describe()}
+    for name, score in (("float", judge.reference), ("simulated", simulated), ("engine", engine)):
+        figures[name] = {"miou": score.miou, "drop": judge.drop(score), "interval": list(judge.drop_interval(score))}
+    calibration = {
+        "fingerprint": ready.chosen.fingerprint, "frames": len(ready.chosen.paths), "method": wanted.method,
+        "weight_bits": plan.weight_bits, "improve": sorted(wanted.improve),
+        "int8_macs": int8_share(ready.graph, plan), "max_drop": wanted.max_drop,
+        "kept_in_float": [{"layer": k.layer.name, "role": k.layer.role, "macs": k.layer.macs, "reason": k.reason}
+                          for k in kept],
+        "judged": figures, "from_sha256": wanted.artifact.sha256}
+    return dataclasses.replace(
+        wanted.artifact, precision="int8", file=wanted.path.name, calibration=calibration,
+        verification=(*wanted.artifact.verification, *checks),
+        tools={**wanted.artifact.tools, "python": platform.python_version(), "onnx": version("onnx"),
+               "onnxruntime": version("onnxruntime")})
+
+
+def _check(step: str, score: Score, exam: Exam) -> Check:
+    worst = int(np.argmin(score.agreement))
+    return Check(step, None, None, None, float(score.agreement.mean()), exam.names[worst],
+                 float(score.agreement[worst]), len(exam.names))
+
+
+def _write(artifact: Artifact, model: onnx.ModelProto, path: Path) -> Artifact:
+    """Write the engine under a temporary name, reopen it, rename it, and put its JSON beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        onnx.save_model(model, os.fspath(temporary))
+        OnnxSession(temporary).close()
+        artifact = dataclasses.replace(artifact, sha256=engine_sha256(temporary))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    write_artifact(artifact, path)
+    return artifact

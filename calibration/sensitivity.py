@@ -1,0 +1,145 @@
+"""Which layer loses how much: each one quantised alone, and each one alone left in float."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from calibration.engines import Simulated
+from calibration.graph import ACTIVATIONS, FloatGraph, Layer
+from calibration.measure import Judge
+from calibration.quantize import Plan, int8_from_float
+from runtime.cli import progress
+from runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One layer's share in the loss, in simulation.
+
+    Attributes:
+        layer: which.
+        alone: % of pixels that change class when this layer alone is INT8.
+        alone_drop: the same in `unit`s of the judge (points of mIoU where there are labels).
+        spared: % of pixels that change class when all layers but this one are INT8; None for activation functions,
+            which stand between integers as long as their neighbours are INT8.
+        spared_drop: the same in the judge's unit.
+    """
+
+    layer: Layer
+    alone: float
+    alone_drop: float
+    spared: float | None
+    spared_drop: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The sensitivities of a network.
+
+    Attributes:
+        unit: of the drops.
+        frames: how many frames judged.
+        changed: % of pixels that change class when everything is INT8.
+        drop: the same in `unit`.
+        rows: by layer, in graph order.
+    """
+
+    unit: str
+    frames: int
+    changed: float
+    drop: float
+    rows: tuple[Sensitivity, ...]
+
+
+def measure(graph: FloatGraph, thresholds: Mapping[str, float], plan: Plan, judge: Judge, cache: Path) -> Report:
+    """Measure every layer with weights, and every activation function.
+
+    Args:
+        graph: the float graph.
+        thresholds: of its activations.
+        plan: what is INT8 when nothing is spared, with its roundings.
+        judge: on few frames: the graph is built and run twice for each layer.
+        cache: a file for finished rows; an interrupted run goes on from there. Its name must hold a fingerprint of
+            everything above.
+    """
+    def loss(nodes: frozenset[str]) -> tuple[float, float]:
+        score = judge.score(Simulated(int8_from_float(graph, thresholds, dataclasses.replace(plan, nodes=nodes))))
+        return 100 * float(1 - score.agreement.mean()), judge.drop(score)
+
+    done = _load(cache)
+    everything = loss(plan.nodes)
+    wanted = [layer for layer in graph.layers
+              if (layer.node in plan.nodes and layer.macs) or layer.op in ACTIVATIONS]
+    rows = []
+    for layer in progress(wanted, len(wanted), "sensitivity"):
+        if layer.node not in done:
+            alone = loss(frozenset({layer.node}))
+            spared = loss(plan.nodes - {layer.node}) if layer.macs else (None, None)
+            done[layer.node] = [*alone, *spared]
+            _save(cache, done)
+        rows.append(Sensitivity(layer, *done[layer.node]))  # type: ignore[arg-type]
+    return Report(judge.unit, len(judge.exam.names), *everything, tuple(rows))
+
+
+def to_json(report: Report) -> str:
+    """The report for programs."""
+    return json.dumps(dataclasses.asdict(report), indent=2) + "\n"
+
+
+def table(report: Report, worst: int = 20) -> str:
+    """The layers that lose most when quantised alone, as text."""
+    rows = sorted(report.rows, key=lambda row: -row.alone)[:worst]
+    lines = [
+        (f"{report.changed:.2f} % of pixels change class when all layers are INT8 ({report.drop:+.2f} {report.unit}, "
+         f"{report.frames} frames); when one alone is INT8, or is spared:"),
+        f"{'layer':<44}{'role':<19}{'MMAC':>8}{'alone %':>9}{'spared %':>9}",
+    ]
+    for row in rows:
+        spared = "" if row.spared is None else f"{row.spared:.2f}"
+        lines.append(f"{row.layer.name[:43]:<44}{row.layer.role:<19}{row.layer.macs / 1e6:>8.1f}{row.alone:>9.2f}"
+                     f"{spared:>9}")
+    return "\n".join(lines)
+
+
+def plot(report: Report) -> str:
+    """The same as an SVG picture: one bar per layer, in graph order, coloured by role."""
+    roles = list(dict.fromkeys(row.layer.role for row in report.rows))
+    colours = {role: f"hsl({360 * i // max(len(roles), 1)},60%,45%)" for i, role in enumerate(roles)}
+    top = max((row.alone for row in report.rows), default=0) or 1
+    height = 16 * len(report.rows) + 40
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="900" height="{height}">',
+        '<style>text {font: 11px sans-serif}</style>',
+        '<rect width="100%" height="100%" fill="white"/>',
+        '<text x="8" y="16" font-size="13">% of pixels that change class when this layer alone is INT8</text>',
+    ]
+    for i, row in enumerate(report.rows):
+        y, width = 28 + 16 * i, 420 * row.alone / top
+        parts.append(f'<text x="310" y="{y + 10}" text-anchor="end">{escape(row.layer.name[:52])}</text>'
+                     f'<rect x="316" y="{y}" width="{width:.1f}" height="12" fill="{colours[row.layer.role]}"/>'
+                     f'<text x="{320 + width:.1f}" y="{y + 10}">{row.alone:.2f} {escape(row.layer.role)}</text>')
+    return "".join(parts) + "</svg>\n"
+
+
+def _load(cache: Path) -> dict[str, Sequence[float | None]]:
+    if not cache.is_file():
+        return {}
+    try:
+        found: dict[str, Sequence[float | None]] = json.loads(cache.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{cache} cannot be read ({error})", try_=f"rm {cache}, and run the command again") from error
+    return found
+
+
+def _save(cache: Path, done: Mapping[str, Sequence[float | None]]) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    temporary = cache.with_name(f".{cache.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(done), encoding="utf-8")
+    temporary.replace(cache)
+

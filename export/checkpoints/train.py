@@ -1,0 +1,117 @@
+"""Train a network on labelled frames, from nothing.
+
+    python -m export.checkpoints.train lraspp --data ../shared/data/camvid --epochs 150 --out DIR
+
+The recipe: AdamW with one warm-up and a cosine to zero, cross entropy with class weights plus a soft Jaccard term,
+random scale, rotation, place, mirror and colours, and an exponential moving average of the weights, which is what is
+kept. No epoch is chosen by its score: the last one counts, so that the score on `val` stays a measurement.
+
+DIR gets NAME.safetensors (fp16) and its record NAME.json, a log NAME.jsonl, a curve NAME.png, and NAME.state.pt, from
+which `--resume` goes on after a kill: with the same outcome as an unbroken run, because everything random is drawn
+from (seed, epoch, sample). Resumed with other --epochs, the rate goes on along the new schedule, and the record says
+so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export.checkpoints.recipe import Recipe
+from runtime import cli
+from runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def device_from(name: str) -> torch.device:
+    """"auto" is the first of CUDA, MPS and CPU that is there.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    name = next(device for device, is_there in there.items() if is_there) if name == "auto" else name
+    if not there[name]:
+        raise UserError(f"--device {name} is not available here", try_="--device auto")
+    return torch.device(name)
+
+
+def train(args: argparse.Namespace) -> int:
+    """The command."""
+    import torch
+
+    from export import spec
+    from export.checkpoints import record, samples, score
+    from export.checkpoints.trainer import Trainer
+
+    entry = spec.spec(args.name)
+    recipe = Recipe(**{key: getattr(args, key) for key in Recipe.__dataclass_fields__})
+    data, classes = Path(args.data), len(entry.classes.names)
+    everything = samples.load_samples(data / "train", classes)
+    held = [s for s in everything if recipe.hold_out and s.stem.startswith(recipe.hold_out)]
+    seen = [s for s in everything if s not in held] if held else everything
+    if recipe.hold_out and not held:
+        raise UserError(f"no training frame's name starts with {recipe.hold_out!r}")
+    sets = {"val": samples.load_samples(data / "val", classes)} | ({"held out": held} if held else {})
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(recipe.seed)
+    trainer = Trainer(entry, spec.load(args.name), seen, recipe, device_from(args.device), compiled=not args.no_compile)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    provenance = record.provenance(recipe, data, len(seen), trainer.device, args.terms)
+    state = out / f"{args.name}.state.pt"
+    if args.resume:
+        trainer.resume(state)
+    show = _bar if sys.stderr.isatty() else lambda _: None
+    while trainer.epoch < recipe.epochs:
+        trainer.run_epoch(show)
+        if trainer.epoch % args.score_every == 0 or trainer.epoch == recipe.epochs:
+            for name, frames in sets.items():
+                trainer.log[-1][name] = round(score.score(trainer.average, entry, frames, trainer.device).miou, 5)
+        trainer.save(state)
+        record.write_log(out / f"{args.name}.jsonl", trainer.log)
+    provenance |= {"epochs_done": trainer.epoch, "schedule_changes": trainer.changes}
+    result = record.bundle(out, entry, trainer.average, provenance, sets, trainer.device)
+    record.draw_curve(out / f"{args.name}.png", entry.name, trainer.log)
+    print(f"{entry.name}: {trainer.epoch} epochs, val mIoU {result['scores']['val']['miou']:.4f}; "
+          f"wrote {out / result['file']}")
+    return 0
+
+
+def _bar(text: str) -> None:
+    print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    command = cli.parser("export.checkpoints.train", "Train a network on labelled frames.",
+                         "python -m export.checkpoints.train lraspp --data ../shared/data/camvid --epochs 150")
+    command.add_argument("name", help="a network, as python -m export.models lists them")
+    command.add_argument("--data", required=True, metavar="DIR", help="holds train/ and val/, each images/ and labels/")
+    command.add_argument("--out", default="build/train", metavar="DIR", help="where everything goes")
+    command.add_argument("--resume", action="store_true", help="go on from the state in --out")
+    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to train")
+    command.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; 0 lets torch decide")
+    command.add_argument("--no-compile", action="store_true",
+                         help="without fast depthwise gradients on a CPU, which need a C++ compiler: half as fast")
+    command.add_argument("--score-every", type=int, default=10, metavar="N", help="epochs between two scores")
+    command.add_argument("--terms", default="", help="the data's conditions of use; CamVid's where --data is CamVid")
+    for key, value in asdict(Recipe()).items():
+        kind = cli.size if key == "crop" else type(value)
+        default = f"{value[0]}x{value[1]}" if key == "crop" else value
+        command.add_argument(f"--{key.replace('_', '-')}", type=kind, default=default, metavar=key.upper(),
+                             help="see export/checkpoints/recipe.py")
+    return cli.run(train, command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

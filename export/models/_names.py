@@ -1,0 +1,84 @@
+"""State dicts of public implementations, brought to our names by a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class NameMap:
+    """How one public implementation names what our network has.
+
+    Attributes:
+        source: the implementation, as "owner/repository".
+        renames: (pattern, replacement), the first pattern that is found in a name counts; `{n}` in a replacement is
+            the pattern's group n, `{n-1}` that group as a number less one. Names that no pattern matches stay.
+        dropped: patterns of names that only training has.
+        inplace_abn: its batch norms are InPlaceABN's, which scale by |γ| + ε instead of γ
+            (mapillary/inplace_abn#92); ours then get that sum as their γ.
+    """
+
+    source: str
+    renames: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[str, ...] = ()
+    inplace_abn: bool = False
+
+
+def rename(name: str, names: NameMap) -> str:
+    """One name of the implementation → ours."""
+    for pattern, replacement in names.renames:
+        if match := re.search(pattern, name):
+            new = re.sub(r"\{(\d)(-\d)?\}", partial(_field, match.groups()), replacement)
+            return name[:match.start()] + new + name[match.end():]
+    return name
+
+
+def _field(groups: tuple[str, ...], field: re.Match[str]) -> str:
+    group = groups[int(field[1]) - 1]
+    return str(int(group) + int(field[2])) if field[2] else group
+
+
+def renamed(state: Mapping[str, Tensor], names: NameMap, network: nn.Module) -> dict[str, Tensor]:
+    """A state dict of `names.source` in our names, unchecked.
+
+    `module.` prefixes (DataParallel) are removed, and missing batch counters, which older torch did not save, are
+    added.
+    """
+    scales = {f"{name}.weight": module.eps for name, module in network.named_modules()
+              if names.inplace_abn and isinstance(module, nn.BatchNorm2d)}
+    new: dict[str, Tensor] = {}
+    for name, value in state.items():
+        name = name.removeprefix("module.")
+        if any(re.search(pattern, name) for pattern in names.dropped):
+            continue
+        name = rename(name, names)
+        new[name] = value.abs() + scales[name] if name in scales else value
+    for name in network.state_dict():
+        if name.endswith("num_batches_tracked"):
+            new.setdefault(name, torch.zeros((), dtype=torch.int64))
+    return new
+
+
+def translate(state: Mapping[str, Tensor], names: NameMap, network: nn.Module) -> dict[str, Tensor]:
+    """A state dict of `names.source` → one that `network.load_state_dict` takes.
+
+    Raises:
+        UserError: a name is missing, left over or of another shape; the message lists them.
+    """
+    own, new = network.state_dict(), renamed(state, names, network)
+    wrong = [f"missing {name}" for name in own if name not in new]
+    wrong += [f"unknown {name}" for name in new if name not in own]
+    wrong += [f"{name} is {tuple(new[name].shape)}, expected {tuple(own[name].shape)}"
+              for name in own if name in new and new[name].shape != own[name].shape]
+    if wrong:
+        shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
+        raise UserError(f"these are not weights of {names.source} for this network: {shown}")
+    return new

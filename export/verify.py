@@ -1,0 +1,137 @@
+"""How well the output of one step agrees with what went into it, in the task's own terms: which class a pixel gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.artifact import Check
+from runtime.errors import GateFailed
+from runtime.preprocess import Frame
+
+Output = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
+"""What an engine returns for one frame: logits (float32) or a class map (uint8)."""
+
+Run = Callable[[Frame], Output]
+"""uint8 [1, H, W, 3] BGR → output, batch dimension included."""
+
+ToClasses = Callable[[Output], npt.NDArray[np.uint8]]
+"""One output → uint8 [H, W] class map at input size."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a step must reach.
+
+    Attributes:
+        agreement: smallest share of pixels whose class is the same, over all frames.
+        max_abs: largest absolute difference of logits; None where the step rounds on purpose.
+    """
+
+    agreement: float
+    max_abs: float | None = None
+
+    def refuses(self, check: Check) -> str:
+        """Why `check` does not pass; empty when it does."""
+        if not check.agreement >= self.agreement:
+            return f"{check.agreement:.4%} of pixels keep their class, {self.agreement:.2%} are required"
+        if self.max_abs is not None and check.max_abs is not None and not check.max_abs <= self.max_abs:
+            return f"logits differ by up to {check.max_abs:.2e}, {self.max_abs:.0e} is allowed"
+        return ""
+
+
+FP32 = Gate(agreement=0.9999, max_abs=1e-3)
+FP16 = Gate(agreement=0.998)
+
+
+class Verifier:
+    """Holds the reference outputs of a set of frames, and compares every later step with them.
+
+    Args:
+        frames: (name, uint8 [1, H, W, 3] BGR) at the network's input size.
+        reference: the network as it was before any step.
+        control: the same network with other weights. Its outputs must fail the gate, or the check means nothing.
+        to_classes: output → class map.
+    """
+
+    def __init__(self, frames: Sequence[tuple[str, Frame]], reference: Run, control: Run | None,
+                 to_classes: ToClasses) -> None:
+        self.frames = frames
+        self._to_classes = to_classes
+        self._reference = [reference(frame) for _, frame in frames]
+        self._control = self._compare("control", control) if control else None
+
+    def check(self, step: str, run: Run, gate: Gate) -> Check:
+        """Run every frame, compare with the reference, and hold the result against `gate`.
+
+        Args:
+            step: "<after> vs <before>", for people.
+            run: the engine under test.
+            gate: what it must reach.
+
+        Raises:
+            GateFailed: it does not, or the control network would have passed too.
+        """
+        check = self._compare(step, run)
+        if self._control is not None:
+            check = replace(check, control=self._control.agreement)
+            if not gate.refuses(self._control):
+                raise GateFailed(f"{step}: a network with other weights passes the same check on these "
+                                 f"{check.frames} frames, so the check proves nothing",
+                                 try_="--frames DIR with more varied frames")
+        if reason := gate.refuses(check):
+            raise GateFailed(f"{step}: {reason} (worst frame {check.worst_frame}: {check.worst_agreement:.2%}); "
+                             "nothing was written")
+        return check
+
+    def _compare(self, step: str, run: Run) -> Check:
+        rows = [_compare_frame(reference, run(frame), self._to_classes)
+                for (_, frame), reference in zip(self.frames, self._reference)]
+        agreement = [row.agreement for row in rows]
+        worst = int(np.argmin(agreement))
+        logits = rows[0].max_abs is not None
+        return Check(
+            step=step, frames=len(rows), agreement=float(np.mean(agreement)),
+            worst_frame=self.frames[worst][0], worst_agreement=agreement[worst],
+            max_abs=max(row.max_abs or 0.0 for row in rows) if logits else None,
+            max_rel=max(row.max_rel or 0.0 for row in rows) if logits else None,
+            cosine=min(row.cosine or 0.0 for row in rows) if logits else None,
+        )
+
+
+@dataclass(frozen=True)
+class _Row:
+    agreement: float
+    max_abs: float | None = None
+    max_rel: float | None = None
+    cosine: float | None = None
+
+
+def _compare_frame(reference: Output, output: Output, to_classes: ToClasses) -> _Row:
+    """Compare one frame's outputs. A NaN or infinity anywhere counts as no agreement at all."""
+    if reference.shape != output.shape:
+        raise GateFailed(f"the step changed the output's shape from {reference.shape} to {output.shape}")
+    if reference.dtype == np.uint8:
+        return _Row(float(np.mean(reference == output)))
+    if not np.isfinite(output).all():
+        return _Row(0.0, float("inf"), float("inf"), 0.0)
+    a, b = reference.astype(np.float64).ravel(), output.astype(np.float64).ravel()
+    difference = float(np.abs(a - b).max())
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return _Row(
+        agreement=float(np.mean(to_classes(reference) == to_classes(output))),
+        max_abs=difference,
+        max_rel=difference / max(float(np.abs(a).max()), 1e-12),
+        cosine=float(a @ b) / norms if norms else 0.0,
+    )
+
+
+def describe(check: Check) -> str:
+    """One line for people."""
+    logits = "" if check.max_abs is None else f", max |Δ| {check.max_abs:.1e}, cosine {check.cosine:.6f}"
+    control = "" if check.control is None else f", control {check.control:.1%}"
+    return (f"{check.step}: {check.agreement:.4%} of pixels agree on {check.frames} frames "
+            f"(worst {check.worst_agreement:.4%}{logits}{control})")

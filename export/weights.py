@@ -1,0 +1,257 @@
+"""`--weights`: from a name or a path to a network with these weights in it, and the record of where they came from.
+
+    a bundled name   e.g. "camvid": `export/checkpoints/<network>.safetensors`, hash checked, no network needed
+    a published name e.g. "torchvision": downloaded once into the cache, hash checked
+    a path           .safetensors, or .pth/.pt holding tensors only
+    "none"           the random weights that the network was built with; the artifact says "untrained"
+
+Without a source, the bundled weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import os
+import pickle
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from export import spec
+from export.spec import ModelSpec
+from runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+BUNDLED = Path(__file__).parent / "checkpoints"
+SUFFIXES = (".safetensors", ".pth", ".pt")
+LISTED = 3
+"""How many offending keys an error names."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights as read from a file.
+
+    Attributes:
+        source: what the user called them.
+        tensors: name → float tensor, as the file has them.
+        sha256: of the file.
+        terms: conditions of use that travel with the weights; empty when we know none.
+    """
+
+    source: str
+    tensors: dict[str, Tensor]
+    sha256: str
+    terms: str
+
+
+def choices(entry: ModelSpec) -> str:
+    """What `--weights` takes for this network, for a person."""
+    own = bundled(entry)
+    names = ([own["classes"]] if own else []) + list(entry.weights)
+    return ", ".join([*names, "none (random)", f"a path ending in {', '.join(SUFFIXES)}"])
+
+
+def bundled(entry: ModelSpec) -> dict[str, Any] | None:
+    """The record beside the bundled weights of a network, or None where there are none.
+
+    Its keys are those that `export.checkpoints.train` writes; `classes` is the label set's name.
+    """
+    path = BUNDLED / f"{entry.name}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def load_weights(network: nn.Module, entry: ModelSpec, source: str | None) -> dict[str, Any]:
+    """Load weights into a network in place.
+
+    Args:
+        network: as `spec.load` returns it.
+        entry: its spec.
+        source: see the module's description; None for the bundled weights.
+
+    Returns:
+        The artifact's `weights` record: "source", "sha256", "trained" and "terms".
+
+    Raises:
+        UserError: no such weights, a damaged file, or weights of another network or class count.
+    """
+    if source == "none":
+        return {"source": "none", "sha256": "", "trained": False, "terms": ""}
+    if entry.builder.endswith(".onnx"):
+        return _file_weights(network, entry, source)
+    checkpoint = in_our_names(read(entry, source), entry)
+    _check(network, checkpoint)
+    network.load_state_dict({key: tensor.to(network.state_dict()[key].dtype)
+                             for key, tensor in checkpoint.tensors.items()})
+    return {"source": checkpoint.source, "sha256": checkpoint.sha256, "trained": True, "terms": checkpoint.terms}
+
+
+def _file_weights(network: nn.Module, entry: ModelSpec, source: str | None) -> dict[str, Any]:
+    """The weights that a user's ONNX file holds itself."""
+    from export.foreign import OnnxNetwork
+
+    assert isinstance(network, OnnxNetwork)
+    if source is not None:
+        raise UserError(f"--weights {source} was received for {network.path}, which holds its own weights",
+                        try_="leave --weights out")
+    network.restore()
+    return {"source": network.path.name, "sha256": hashlib.sha256(network.path.read_bytes()).hexdigest(),
+            "trained": True, "terms": entry.licence}
+
+
+def told(record: Mapping[str, Any]) -> str:
+    """An artifact's `weights` record in a line for a person: where they come from, and what they may be used for."""
+    if not record["trained"]:
+        return "random weights, UNTRAINED"
+    return f"weights {record['source']}" + (f" ({record['terms']})" if record["terms"] else "")
+
+
+def class_count(entry: ModelSpec, source: str | None) -> int | None:
+    """For how many classes the weights were trained; None for "none", which fits any number.
+
+    Raises:
+        UserError: as `load_weights`, or the weights are another network's.
+    """
+    if source == "none":
+        return None
+    if entry.builder.endswith(".onnx"):
+        return len(entry.classes.names)
+    import torch
+
+    with torch.device("meta"):  # shapes only: which tensors depend on the class count?
+        two, three = (spec.load(entry, classes).state_dict() for classes in (2, 3))
+    checkpoint = in_our_names(read(entry, source), entry)
+    for key, tensor in two.items():
+        if tensor.shape != three[key].shape and key in checkpoint.tensors:
+            return int(checkpoint.tensors[key].shape[0])
+    raise UserError(f"the weights {checkpoint.source} have no classifier of {entry.name}: they are another network's")
+
+
+def read(entry: ModelSpec, source: str | None) -> Checkpoint:
+    """Find and read the weights called `source`.
+
+    Raises:
+        UserError: there are none, the hash differs, or the file holds no weights.
+    """
+    own = bundled(entry)
+    if source is None and own is None:
+        raise UserError(f"{entry.name} has no bundled weights; known: {choices(entry)}",
+                        try_=f"--weights {next(iter(entry.weights), 'none')}")
+    if own is not None and source in (None, own["classes"]):
+        return _opened(f"{entry.name}-{own['classes']}", BUNDLED / own["file"], own["sha256"], own["terms"])
+    assert source is not None
+    if source in entry.weights:
+        address, expected = entry.weights[source]
+        return _opened(source, _downloaded(address, expected), expected, f"see {address}")
+    path = Path(source)
+    if not path.is_file() or path.suffix not in SUFFIXES:
+        raise UserError(f"--weights {source} is neither a file nor known for {entry.name}; known: {choices(entry)}")
+    return _opened(path.name, path, "", "")
+
+
+def in_our_names(checkpoint: Checkpoint, entry: ModelSpec) -> Checkpoint:
+    """A checkpoint of the public implementation that the network's family knows (its `REFERENCE`), in our names;
+    any other as it is."""
+    module = spec.family(entry)
+    names = getattr(importlib.import_module(module), "REFERENCE", None) if module else None
+    if names is None:
+        return checkpoint
+    import torch
+
+    from export.models._names import renamed
+
+    with torch.device("meta"):
+        network = spec.load(entry)
+    if set(network.state_dict()) <= set(checkpoint.tensors):
+        return checkpoint
+    return dataclasses.replace(checkpoint, tensors=renamed(checkpoint.tensors, names, network))
+
+
+def _opened(source: str, path: Path, expected: str, terms: str) -> Checkpoint:
+    digest = _verified(path, expected)  # before anything parses the file
+    return Checkpoint(source, _tensors(path), digest, terms)
+
+
+def _verified(path: Path, expected: str) -> str:
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not found.startswith(expected):
+        raise UserError(f"{path} has SHA-256 {found[:12]}…, expected {expected[:12]}…: the file was changed or cut "
+                        "short", try_="remove it and fetch it again")
+    return found
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint file; of its "state_dict" or "model" where it holds more than weights."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        values: Any = (load_file(path) if path.suffix == ".safetensors"
+                       else torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} cannot be read as a checkpoint ({reason}); expected tensors only") from error
+    if isinstance(values, dict):
+        for key in ("state_dict", "model"):
+            if isinstance(values.get(key), dict):
+                values = values[key]
+    if not isinstance(values, dict) or not values or not all(isinstance(v, torch.Tensor) for v in values.values()):
+        raise UserError(f"{path} is not a checkpoint; expected a dictionary of names and tensors")
+    bad = [key for key, tensor in values.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
+    if bad:
+        raise UserError(f"{path} has values that are not finite in {_few(bad)}")
+    return dict(values)
+
+
+def _check(network: nn.Module, checkpoint: Checkpoint) -> None:
+    """Raise a UserError that says how the checkpoint and the network differ."""
+    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in checkpoint.tensors.items()}
+    shapes = {key: (found[key], wanted[key]) for key in wanted if key in found and found[key] != wanted[key]}
+    missing = [key for key in wanted if key not in found]
+    extra = [key for key in found if key not in wanted]
+    counts = {(f[0], w[0]) for f, w in shapes.values() if f[:1] and w[:1] and f[1:] == w[1:]}
+    if not missing and not extra and len(counts) == 1 and all(f[1:] == w[1:] for f, w in shapes.values()):
+        has, needs = counts.pop()
+        raise UserError(f"the weights {checkpoint.source} are for {has} classes, the network has {needs}",
+                        try_=f"--classes {has}")
+    problems = [f"{len(keys)} {what}: {_few(keys)}" for what, keys in (
+        ("missing", missing), ("unexpected", extra),
+        ("of another shape", [f"{key} {f} instead of {w}" for key, (f, w) in shapes.items()])) if keys]
+    if problems:
+        raise UserError(f"the weights {checkpoint.source} do not fit the network: {'; '.join(problems)}")
+
+
+def _few(keys: list[str]) -> str:
+    return ", ".join(keys[:LISTED]) + (", …" if len(keys) > LISTED else "")
+
+
+def _downloaded(address: str, expected: str) -> Path:
+    """The file behind `address`, from the cache or fetched into it; only a file with the right hash gets there."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeseg"
+    path = cache / address.rsplit("/", 1)[-1]
+    if path.is_file():
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with urllib.request.urlopen(address, timeout=60) as answer, temporary.open("wb") as stream:
+            while block := answer.read(1 << 20):
+                stream.write(block)
+        _verified(temporary, expected)
+        temporary.replace(path)
+    except (urllib.error.URLError, TimeoutError) as error:
+        raise UserError(f"{address} cannot be fetched ({getattr(error, 'reason', error)})",
+                        try_=f"fetch it elsewhere and put it at {path}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

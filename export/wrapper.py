@@ -1,0 +1,172 @@
+"""Every concession that export asks for, around an untouched network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from export.spec import Preprocess
+from runtime.artifact import OutputKind
+
+
+class Deployable(nn.Module):
+    """A network that takes camera frames: uint8 [1, H, W, 3] BGR, 0..255, as OpenCV delivers them.
+
+    The mean is subtracted in the graph, because zero padding must mean "mean colour" as it did in training; the
+    division by std, the scale 1/255 and the colour order are folded into the first convolution, where they are free.
+
+    Args:
+        network: float NCHW normalised frames → float NCHW logits at a fraction of the input size. Copied, not changed.
+        preprocess: what the network was trained with.
+        output: LOW returns float32 [1, h, w, C], classes last, because the host's argmax reads them in that order;
+            LOGITS returns float32 [1, C, H, W]; CLASSES returns uint8 [1, H, W].
+        align_corners: the convention of the final bilinear upsampling.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess, output: OutputKind, align_corners: bool) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).eval()
+        self.output = output
+        self.align_corners = align_corners
+        rgb = preprocess.colour_order == "rgb"
+        mean = torch.tensor(preprocess.mean) * 255
+        scale = 1 / (torch.tensor(preprocess.std) * 255)
+        if rgb:
+            mean, scale = mean.flip(0), scale.flip(0)
+        self.register_buffer("mean", mean.reshape(1, 3, 1, 1))
+        self.register_buffer("scale", scale.reshape(1, 3, 1, 1))
+        self.flip = rgb
+        conv = _only_input_convolution(self.network, preprocess.size)
+        self.folded = conv is not None
+        if conv is not None:
+            with torch.no_grad():
+                conv.weight.copy_((conv.weight.flip(1) if rgb else conv.weight) * self.scale)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """uint8 [1, H, W, 3] BGR → what `output` says."""
+        x = frames.permute(0, 3, 1, 2).float()
+        return _finish(self.logits(x), (x.shape[2], x.shape[3]), self.output, self.align_corners)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Float [1, 3, H, W] BGR, 0..255 → float [1, C, h, w] at the network's stride."""
+        x = x - self.mean
+        if not self.folded:
+            x = x * self.scale
+            x = x.flip(1) if self.flip else x
+        low: Tensor = self.network(x)
+        return low
+
+
+class PictureInput(nn.Module):
+    """A network that takes what Core ML makes of an image: float [1, 3, H, W] BGR, 0..255.
+
+    Core ML converts a camera's pixel buffer to planar channels itself, so that nothing of `Deployable` but the folded
+    normalisation is needed. Class maps are int32, the narrowest integer that a Core ML multi-array has.
+
+    Args:
+        deployable: holds the network; `output` and `align_corners` are taken from it.
+    """
+
+    def __init__(self, deployable: Deployable) -> None:
+        super().__init__()
+        self.deployable = deployable
+
+    def forward(self, image: Tensor) -> Tensor:
+        """LOW: float [1, C, h, w]; LOGITS: float [1, C, H, W]; CLASSES: int32 [1, H, W]."""
+        low = self.deployable.logits(image)
+        if self.deployable.output is OutputKind.LOW:
+            return low
+        logits = functional.interpolate(low, size=image.shape[2:], mode="bilinear",
+                                        align_corners=self.deployable.align_corners)
+        return logits if self.deployable.output is OutputKind.LOGITS else logits.argmax(1).to(torch.int32)
+
+
+def _only_input_convolution(network: nn.Module, size: tuple[int, int]) -> nn.Conv2d | None:
+    """The convolution that alone reads the network's input, found by running the network once; None if there is none.
+
+    A network that reads its input in more places than modules show is caught by the verification, whose reference is
+    the network without this wrapper.
+    """
+    readers: list[nn.Module] = []
+    frame = torch.zeros(1, 3, *size)
+
+    def note(module: nn.Module, inputs: tuple[object, ...]) -> None:
+        if not list(module.children()) and any(value is frame for value in inputs):
+            readers.append(module)
+
+    hooks = [module.register_forward_pre_hook(note) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            network(frame)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    conv = readers[0] if len(readers) == 1 else None
+    return conv if isinstance(conv, nn.Conv2d) and conv.groups == 1 else None
+
+
+class Normalised(nn.Module):
+    """The network as its authors run it, on a uint8 NHWC BGR frame: the reference for everything that follows.
+
+    Args:
+        network: used as it is.
+        preprocess: what it was trained with.
+        output, align_corners: as in `Deployable`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess, output: OutputKind, align_corners: bool) -> None:
+        super().__init__()
+        self.network, self.output, self.align_corners = network.eval(), output, align_corners
+        self.rgb = preprocess.colour_order == "rgb"
+        self.register_buffer("mean", torch.tensor(preprocess.mean).reshape(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocess.std).reshape(1, 3, 1, 1))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """uint8 [1, H, W, 3] BGR → what `output` says."""
+        x = frames.permute(0, 3, 1, 2)
+        x = ((x.flip(1) if self.rgb else x).float() / 255 - self.mean) / self.std
+        return _finish(self.network(x), (x.shape[2], x.shape[3]), self.output, self.align_corners)
+
+
+def _finish(low: Tensor, size: tuple[int, int], output: OutputKind, align_corners: bool) -> Tensor:
+    if output is OutputKind.LOW:
+        return low.permute(0, 2, 3, 1)
+    logits = functional.interpolate(low, size=size, mode="bilinear", align_corners=align_corners)
+    return logits if output is OutputKind.LOGITS else logits.argmax(1).to(torch.uint8)
+
+
+def adaptive_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
+    """`adaptive_avg_pool2d` in terms that every engine has.
+
+    torch's own decomposition ends in an `as_strided` (a Reshape and a Gather in ONNX) for global pooling, and in index
+    arithmetic otherwise. A mean and two small matrix products say the same.
+
+    Args:
+        x: float [N, C, H, W].
+        output_size: (h, w); bin i of n covers floor(i·H/n) to ceil((i+1)·H/n), as torch defines it.
+    """
+    if tuple(output_size) == (1, 1):
+        return x.mean((2, 3), keepdim=True)
+    rows, columns = (_bins(x.shape[2], output_size[0]), _bins(x.shape[3], output_size[1]))
+    return rows.to(x) @ x @ columns.to(x).T
+
+
+def _bins(length: int, count: int) -> Tensor:
+    """[count, length] matrix whose rows average one bin each; computed, because a decomposition may hold no literal."""
+    bins, cells = torch.arange(count)[:, None], torch.arange(length)
+    inside = torch.logical_and(cells >= bins * length // count, cells < -(-(bins + 1) * length // count)).float()
+    return inside / inside.sum(1, keepdim=True)
+
+
+DECOMPOSITIONS = {torch.ops.aten.adaptive_avg_pool2d.default: adaptive_pool}
+"""What an exporter passes to `ExportedProgram.run_decompositions` before it converts."""

@@ -1,0 +1,210 @@
+"""`python -m runtime ARTIFACT --source …`: masks on a camera, a stream, a video or images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from runtime import cli
+from runtime.errors import EdgesegError, UserError
+
+if TYPE_CHECKING:
+    from runtime.sinks import Sink
+    from runtime.stream import Refine, Stream
+    from runtime.timing import StageTimes
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and run."""
+    parser = cli.parser("runtime", "Segment a camera, a stream, a video or images with an exported network.",
+                        "python -m runtime out/lraspp-360x480-fp32.onnx --source street.mp4 --save masks.mp4")
+    parser.add_argument("artifact", type=Path, help="an engine file or its JSON")
+    parser.add_argument("--source", required=True, help="video, image, folder of images, camera index, /dev/videoN, "
+                        "rtsp/http address, GStreamer pipeline, or - for raw BGR frames on stdin")
+    parser.add_argument("--size", type=cli.size, metavar="HxW",
+                        help="size of the raw frames on stdin; for a camera, the size to ask it for")
+    parser.add_argument("--policy", choices=("every", "latest"),
+                        help="every: work on each frame; latest: drop what is stale; default: latest for cameras")
+    parser.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
+    _outputs(parser.add_argument_group("outputs"))
+    _speed(parser.add_argument_group("speed"))
+    _time(parser.add_argument_group("several frames at once"))
+    return cli.run(_command, parser, argv)
+
+
+def _time(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--every", type=int, default=1, metavar="N",
+                       help="the network sees every Nth frame, and each that begins a new scene; the masks in between "
+                       "are made from its last one")
+    group.add_argument("--warp", choices=("flow", "none"), default="flow",
+                       help="flow: masks in between follow the motion; none: they stay as they were")
+    group.add_argument("--smooth", action="store_true", help="blend logits over time along the motion, against flicker")
+
+
+def _outputs(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--save", type=Path, metavar="FILE.mp4", help="write the overlay as a video")
+    group.add_argument("--masks", metavar="DIR|-",
+                       help="write every class map as a PNG of indices, or as raw bytes on stdout")
+    group.add_argument("--sheet", type=Path, metavar="FILE.png", help="write twelve overlays, evenly spread, as one")
+    group.add_argument("--show", action="store_true", help="open a window; q or Esc ends")
+    group.add_argument("--serve", type=int, metavar="PORT", help="show the overlay on a web page of this machine")
+    group.add_argument("--host", default="127.0.0.1", help="address for --serve; any other than this one lets others "
+                       "on the network look on")
+    group.add_argument("--stats", type=Path, metavar="FILE.json", help="write the summary as JSON")
+    group.add_argument("--refine", choices=("crf",), help="sharpen outlines by a dense CRF (DeepLab v1 and v2); takes "
+                       "seconds a frame")
+    group.add_argument("--alpha", type=float, default=0.5, help="weight of the class colours, 0 to 1")
+
+
+def _speed(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--workers", type=int, metavar="N", help="frames that the engine works on at a time; default: 1")
+    group.add_argument("--threads", type=int, metavar="N",
+                       help="threads within one frame; default: the engine decides, or 1 with several workers")
+    group.add_argument("--tune", action="store_true", help="measure here which workers and threads are fastest, and "
+                       "remember it for this artifact and machine")
+
+
+def _command(args: argparse.Namespace) -> int:
+    import cv2
+
+    from runtime.channel import Policy
+    from runtime.sources import open_source
+    from runtime.stream import Stream
+    from runtime.timing import StageTimes
+    from runtime.video import quiet_opencv
+
+    quiet_opencv()
+    _check(args)
+    if args.tune:
+        _tune(args.artifact)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service that is stopped ends as on Ctrl-C
+    times = StageTimes()
+    broken: BaseException | None = None
+    with ExitStack() as stack:
+        stream = stack.enter_context(Stream(
+            args.artifact, open_source(args.source, args.size), policy=args.policy and Policy(args.policy),
+            workers=args.workers, threads=args.threads, alpha=args.alpha,
+            every=args.every, warp=args.warp == "flow", smooth=args.smooth, refine=_refinement(args),
+            draw=bool(args.save or args.sheet or args.show or args.serve is not None)))
+        if stream.workers > 1:
+            cv2.setNumThreads(1)  # the workers keep the cores busy; more threads inside OpenCV would only change places
+        sinks = _open_sinks(args, stream, stack)
+        try:
+            _run(args, stream, sinks, times)
+        except (EdgesegError, KeyboardInterrupt) as error:
+            broken = error  # what was done so far is finished first, and then the error is told
+    _report(args, stream, times)
+    if broken:
+        raise broken
+    return 0
+
+
+def _refinement(args: argparse.Namespace) -> Refine | None:
+    if not args.refine:
+        return None
+    from runtime.artifact import open_artifact
+    from runtime.refine import crf
+
+    return crf(open_artifact(args.artifact)[0])
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what cannot work before anything is opened or made."""
+    if not 0 <= args.alpha <= 1:
+        raise UserError(f"--alpha {args.alpha} was received; expected a number from 0 to 1")
+    for flag in ("max_frames", "workers", "threads", "every"):
+        if (value := getattr(args, flag)) is not None and value < 1:
+            raise UserError(f"--{flag.replace('_', '-')} {value} was received; expected a positive number")
+    for path in (args.save, args.sheet, args.stats):
+        if path and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+            raise UserError(f"cannot write {path}: {path.parent} is not a folder that you may write to",
+                            try_=f"mkdir -p {path.parent}")
+        if path and path.is_dir():
+            raise UserError(f"cannot write {path}: it is a folder; expected a file name")
+    if args.masks not in (None, "-") and Path(args.masks).exists() and not Path(args.masks).is_dir():
+        raise UserError(f"cannot write masks into {args.masks}: it is not a folder")
+
+
+def _tune(path: Path) -> None:
+    from runtime import tune
+    from runtime.artifact import open_artifact
+
+    artifact, engine = open_artifact(path)
+    tuning = tune.tune(artifact, engine)
+    kept = tune.remember(artifact, tuning)
+    print(f"tuned (workers x threads): {', '.join(f'{name} {fps:.1f} FPS' for name, fps in tuning.fps.items())}; "
+          f"remembered in {kept}", file=sys.stderr)
+
+
+def _open_sinks(args: argparse.Namespace, stream: Stream, stack: ExitStack) -> list[Sink]:
+    """The sinks that were asked for, each closed by `stack`. Those that may refuse come before those that make things.
+    """
+    from runtime.channel import Policy
+    from runtime.serve import Server
+    from runtime.sinks import Pngs, RawMasks, Sheet, Video, Window
+
+    sinks: list[Sink] = []
+
+    def add(sink: Sink) -> None:
+        sinks.append(sink)
+        stack.callback(sink.close)
+
+    if args.show:
+        add(Window())
+    if args.serve is not None:
+        server = Server(stream.artifact.name, stream.artifact.classes, stream.artifact.palette, args.serve, args.host)
+        add(server)
+        print(f"watch it at {server.url}", file=sys.stderr)
+    if args.save:
+        add(Video(args.save, stream.source.fps, live=stream.policy is Policy.LATEST))
+    if args.sheet:
+        add(Sheet(args.sheet))
+    if args.masks:
+        add(RawMasks() if args.masks == "-" else Pngs(Path(args.masks)))
+    return sinks
+
+
+def _run(args: argparse.Namespace, stream: Stream, sinks: Sequence[Sink], times: StageTimes) -> None:
+    """Write each result; everything before that happens in the stream's own threads."""
+    from runtime.sinks import Enough
+
+    total = min(stream.source.count, args.max_frames or stream.source.count)
+    results: Iterator[Any] = iter(stream)
+    for result in cli.progress(islice(results, args.max_frames), total, "segmenting"):
+        start = perf_counter()
+        try:
+            for sink in sinks:
+                sink.write(result)
+        except Enough:
+            return
+        write_ms = 1e3 * (perf_counter() - start)
+        times.add({**result.stages_ms, "write": write_ms, "end to end": result.age_ms + write_ms})
+
+
+def _report(args: argparse.Namespace, stream: Stream, times: StageTimes) -> None:
+    if not times.frames:
+        return
+    summary = times.summary()
+    if args.stats:
+        record = {"artifact": os.fspath(args.artifact), "source": args.source, "policy": stream.policy.value,
+                  "dropped": stream.dropped, **summary}
+        args.stats.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    out = sys.stderr if args.masks == "-" else sys.stdout
+    print(times.table(), file=out)
+    saved = [str(path) for path in (args.save, args.masks, args.sheet, args.stats) if path and path != "-"]
+    dropped = f", {stream.dropped} dropped" if stream.dropped else ""
+    print(f"{times.frames} frames at {summary['fps']:.1f} FPS{dropped}" + (f" → {', '.join(saved)}" if saved else ""),
+          file=out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""How every command ends: one line for a person, and an exit code that a script can trust."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from runtime.errors import EdgesegError, UserError
+
+Item = TypeVar("Item")
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, where there is one to show and the text does not name it already."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        unsaid = action.default is None or action.default is False or action.default == []
+        return action.help if unsaid else super()._get_help_string(action)
+
+
+def parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:
+    """An argument parser that shows defaults and one example, as all our commands do."""
+    return argparse.ArgumentParser(prog=f"python -m {prog}", description=description, epilog=f"example: {example}",
+                                   formatter_class=_Help, allow_abbrev=False)
+
+
+def size(text: str) -> tuple[int, int]:
+    """Parse "HxW", e.g. "360x480", into (H, W) in pixels."""
+    try:
+        height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; expected HEIGHTxWIDTH, e.g. 360x480") from None
+    if height < 1 or width < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; both numbers must be positive")
+    return height, width
+
+
+def check_folder(folder: Path) -> None:
+    """See, before long work begins, that `folder` exists or can be made and can be written to.
+
+    Raises:
+        UserError: it cannot.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"cannot write to {folder}; {there} is not a folder that you may write to",
+                        try_="--out with another folder")
+
+
+def run(command: Callable[[argparse.Namespace], int], arguments: argparse.ArgumentParser,
+        argv: Sequence[str] | None = None) -> int:
+    """Parse, run, and turn every expected failure into one line on stderr.
+
+    Returns:
+        0 done; 1 a gate failed or the work is incomplete; 2 the user's mistake; 130 Ctrl-C.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
+    name = arguments.prog.removeprefix("python -m ")
+    try:
+        code = command(arguments.parse_args(argv))
+        sys.stdout.flush()
+        return code
+    except EdgesegError as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; finished files are kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head` closed our stdout: no news to anyone, but Python would complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        hint = {errno.ENOSPC: "; free some space and run the command again",
+                errno.EACCES: "; choose a folder that you may write to",
+                errno.EROFS: "; choose a folder that you may write to"}.get(error.errno or 0, "")
+        print(f"{name}: error: {error}{hint}", file=sys.stderr)
+        return 2
+
+
+def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
+    """Yield `items`, and show how far it is on stderr when that is a terminal.
+
+    Args:
+        items: anything.
+        total: how many there are; 0 when unknown.
+        label: what is being done.
+    """
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    start, shown = time.perf_counter(), 0.0
+    for number, item in enumerate(items, 1):
+        yield item
+        now = time.perf_counter()
+        if now - shown > 0.1 or number == total:
+            shown, rate = now, number / (now - start)
+            bar = f"{'#' * (30 * number // total):<30} {number}/{total}" if total else str(number)
+            print(f"\r{label} {bar} {rate:.1f}/s ", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)

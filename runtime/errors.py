@@ -1,0 +1,53 @@
+"""Every error that edgeseg raises on purpose, and the exit code it ends a command with.
+
+    EdgesegError
+    ├── UserError            2   the input cannot be used: what was received, what was expected, what to type next
+    │   └── MissingLibrary   2   an optional package is not installed: the extra that brings it
+    ├── GateFailed           1   a verification gate did not hold; nothing was left behind
+    ├── StageFailed          1   a stage of a running stream failed: which one, and at which frame
+    └── Incomplete           1   the work broke off; what was finished before is kept and valid
+
+Ctrl-C ends a command with 130, as a shell expects. Anything else is a bug of ours and shows its traceback.
+"""
+
+from __future__ import annotations
+
+
+class EdgesegError(Exception):
+    """Base of all deliberate errors. `str(error)` is one line for a person.
+
+    Args:
+        what: what was received or happened, and what was expected, without a final full stop.
+        try_: the next command to type, or the next thing to do; empty when there is none.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, try_: str = "") -> None:
+        super().__init__(f"{what}. Try: {try_}" if try_ else what)
+
+
+class UserError(EdgesegError):
+    """The command, a file or the machine cannot be used as asked."""
+
+    exit_code = 2
+
+
+class MissingLibrary(UserError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, purpose: str, extra: str) -> None:
+        super().__init__(f"{purpose} needs the package {package!r}, which is not installed",
+                         try_=f"pip install 'edgeseg[{extra}]'")
+
+
+class GateFailed(EdgesegError):
+    """What arrived does not agree with what was sent."""
+
+
+class StageFailed(EdgesegError):
+    """A stage of a running stream failed; what was finished before is kept and valid."""
+
+
+class Incomplete(EdgesegError):
+    """The work stopped before its end; the part that was done is kept."""

@@ -1,0 +1,107 @@
+"""What a TensorRT plan says of itself, and what this machine says to it: shared by the builder and the session."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from runtime.artifact import FORMAT, Artifact, to_json
+from runtime.cuda import Gpu
+from runtime.errors import MissingLibrary, UserError
+
+HEADER_PROBLEMS = {
+    "VERSION_MISMATCH": ("another version of TensorRT-RTX",
+                         "pip install 'tensorrt-rtx-cu13=={version}', or export again"),
+    "UNSUPPORTED_CC": ("other GPUs than this one", "export again with --sm {sm}"),
+    "OLD_CUDA_DRIVER": ("a newer NVIDIA driver", "update the driver"),
+    "OLD_CUDA_RUNTIME": ("a newer CUDA runtime", "pip install --upgrade cuda-bindings"),
+    "INSUFFICIENT_GPU_MEMORY": ("a GPU with more memory", "export with a smaller --size"),
+    "MALFORMED_ENGINE": ("nothing: the file is damaged", "export again"),
+    "CUDA_ERROR": ("a working driver", "python -m export doctor"),
+}
+"""What TensorRT-RTX reads in a plan's header → what the plan was built for, and what to do."""
+
+
+def plan_name(artifact: Artifact) -> str:
+    """What is written into a plan as its network's name, so that plan and JSON can be told to belong together.
+
+    TensorRT allows 128 characters. They hold the network's name, the precision, and a digest of the whole JSON except
+    what is only known once the plan exists: its file name and hash, the verification, and the builder's details.
+    """
+    record = dataclasses.replace(artifact, file="", sha256="", verification=(), details={})
+    digest = hashlib.sha256(to_json(record).encode()).hexdigest()[:32]
+    return json.dumps({"edgeseg": FORMAT, "name": artifact.name[:32], "precision": artifact.precision,
+                       "record": digest}, separators=(",", ":"))
+
+
+def import_library(name: str) -> Any:
+    """The module `name`, "tensorrt" or "tensorrt_rtx".
+
+    Raises:
+        UserError: not installed; the message says where it comes from.
+    """
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        if name == "tensorrt_rtx":
+            raise MissingLibrary("tensorrt-rtx-cu13", "TensorRT-RTX", "trt") from error
+        raise UserError("TensorRT is not installed; on a Jetson it comes with JetPack (make the environment with "
+                        "`python3 -m venv --system-site-packages`)",
+                        try_="pip install tensorrt-cu13 --extra-index-url https://pypi.nvidia.com") from error
+    if not hasattr(module, "Runtime"):  # PyPI's tensorrt may be an empty shell that fetches nothing
+        raise UserError(f"the package {name!r} that is installed holds no library",
+                        try_=f"pip uninstall {name}, then pip install tensorrt-cu13 --extra-index-url "
+                             "https://pypi.nvidia.com")
+    return module
+
+
+def check_machine(artifact: Artifact, plan: Path, trt: Any, gpu: Gpu) -> None:
+    """Plans of TensorRT fit one version and one compute capability; those of TensorRT-RTX know themselves."""
+    if trt.__name__ == "tensorrt_rtx":
+        return
+    built = str(artifact.details.get("version", ""))
+    if built.split(".")[:3] != trt.__version__.split(".")[:3]:
+        raise UserError(f"{plan.name} was built with TensorRT {built}, here is {trt.__version__}",
+                        try_=f"python -m export.trt {artifact.name}, on this machine")
+    fitting = artifact.details.get("compute_capabilities", [])
+    if gpu.sm not in fitting:
+        raise UserError(f"{plan.name} was built for compute capability {', '.join(fitting)}, {gpu.name} has {gpu.sm}",
+                        try_=f"python -m export.trt {artifact.name}, on this machine")
+
+
+def log_of(trt: Any) -> Any:
+    """A logger for TensorRT that keeps what it is told, as (severity, text) in `lines`, and prints nothing."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.lines: list[tuple[str, str]] = []
+
+        def log(self, severity: Any, text: str) -> None:
+            if severity != trt.ILogger.VERBOSE:
+                self.lines.append((severity.name, text))
+
+        def last(self) -> str:
+            """The last error in one line, for our own message."""
+            errors = [text for severity, text in self.lines if "ERROR" in severity]
+            return " ".join(errors[-1].split())[:300] if errors else "it gave no reason"
+
+    return Log()
+
+
+def header_problem(trt: Any, runtime: Any, plan: bytes) -> str:
+    """Why TensorRT-RTX refuses a plan, from its header alone; "" where it does not, or where it cannot be asked.
+
+    Without a driver only damage and another version can be told: the rest of the header's check needs the GPU.
+    """
+    if not hasattr(trt, "EngineInvalidityDiagnostics"):
+        return ""
+    validity, bits = runtime.get_engine_validity(plan)
+    if validity != trt.EngineValidity.INVALID:
+        return ""
+    flags = trt.EngineInvalidityDiagnostics.__members__
+    return next((name for name, flag in flags.items() if bits & int(flag.value)), "")

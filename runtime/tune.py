@@ -1,0 +1,181 @@
+"""How many frames at a time, and how many threads for each: measured here, once per artifact and machine.
+
+Which way is fastest depends on the network, the engine's version and the cores, and is wrong as often as not when it is
+guessed. So it is measured on request (`--tune`), remembered in the user's cache folder, and used from then on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from runtime.artifact import Artifact
+from runtime.channel import Policy
+from runtime.sessions import Session, open_session
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 5
+SECONDS = 0.25
+"""Each setting gets a turn of about so long in every round."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an engine is used.
+
+    Attributes:
+        workers: frames that it works on at a time, each in a session of its own.
+        threads: threads within one frame.
+    """
+
+    workers: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was measured, and what follows from it.
+
+    Attributes:
+        every: the setting with the most frames per second, for files.
+        latest: the one-worker setting with the shortest inference, for cameras: frames side by side are each older.
+        fps: frames per second by "workers x threads", median of the rounds.
+    """
+
+    every: Setting
+    latest: Setting
+    fps: dict[str, float]
+
+    def setting(self, policy: Policy) -> Setting:
+        """The one to use under a policy."""
+        return self.latest if policy is Policy.LATEST else self.every
+
+
+def candidates(cores: int) -> list[Setting]:
+    """Settings that occupy at most all cores: 1, 2, 4, ... workers and threads, and all cores either way."""
+    steps = sorted({2**k for k in range(cores.bit_length())} & set(range(1, cores + 1)) | {cores})
+    return [Setting(workers, threads) for workers in steps for threads in steps if workers * threads <= cores]
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def tune(artifact: Artifact, engine: Path, *, settings: Iterable[Setting] | None = None,
+         rate: Callable[[list[Session], np.ndarray, float], float] | None = None) -> Tuning:
+    """Measure every setting in turns, round after round, so that a busy moment meets all of them alike.
+
+    Args:
+        artifact: what the JSON says; a dynamic one is measured at its nominal size.
+        engine: its file.
+        settings: what to try; None for `candidates(cores())`.
+        rate: (sessions, input, seconds) → frames per second; for tests.
+    """
+    tried = list(settings or candidates(cores()))
+    measure = rate or _rate
+    x = np.random.default_rng(0).integers(0, 256, (1, *artifact.preprocess.size, 3), np.uint8)
+    opened = {s: [open_session(artifact, engine, threads=s.threads) for _ in range(s.workers)] for s in tried}
+    try:
+        for sessions in opened.values():
+            for session in sessions:
+                session.run(x)  # the first run allocates
+        rounds = [{s: measure(opened[s], x, SECONDS) for s in tried} for _ in range(ROUNDS)]
+    finally:
+        for sessions in opened.values():
+            for session in sessions:
+                session.close()
+    fps = {s: median(r[s] for r in rounds) for s in tried}
+    return Tuning(max(tried, key=lambda s: fps[s]), max((s for s in tried if s.workers == 1), key=lambda s: fps[s]),
+                  {f"{s.workers}x{s.threads}": fps[s] for s in tried})
+
+
+def _rate(sessions: list[Session], x: np.ndarray, seconds: float) -> float:
+    """Frames per second of all sessions together, each in a thread of its own."""
+    counts = [0] * len(sessions)
+    start = perf_counter()
+
+    def work(index: int) -> None:
+        while perf_counter() - start < seconds or not counts[index]:
+            sessions[index].run(x)
+            counts[index] += 1
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(sessions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (perf_counter() - start)
+
+
+def recall(artifact: Artifact) -> Tuning | None:
+    """What was remembered for this artifact on this machine; None when nothing was, or it cannot be read."""
+    try:
+        values = json.loads(_path(artifact).read_text(encoding="utf-8"))
+        return Tuning(Setting(**values["every"]), Setting(**values["latest"]), values["fps"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("what --tune remembered cannot be read (%s); tune again", error)
+        return None
+
+
+def remember(artifact: Artifact, tuning: Tuning) -> Path:
+    """Keep it for the next time; atomic.
+
+    Returns:
+        The file.
+    """
+    path = _path(artifact)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(asdict(tuning) | {"artifact": artifact.file, "machine": _machine()}, indent=2)
+                             + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _path(artifact: Artifact) -> Path:
+    """`<cache>/edgeseg/tune-<hash of engine and machine>.json`."""
+    key = hashlib.sha256(json.dumps([artifact.sha256, _machine()]).encode()).hexdigest()[:16]
+    return _cache() / "edgeseg" / f"tune-{key}.json"
+
+
+def _machine() -> list[str]:
+    """What must be the same for a measurement to hold: processor, cores that we may use, engine version."""
+    try:
+        engine = version("onnxruntime")
+    except PackageNotFoundError:
+        engine = ""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return [platform.machine(), name or platform.processor(), str(cores()), engine]
+
+
+def _cache() -> Path:
+    """The user's cache folder, as each system has it."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given)
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local)
+    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")

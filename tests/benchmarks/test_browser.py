@@ -1,0 +1,112 @@
+"""The report in a real browser: its numbers are there, its filters work, and the console has nothing to say."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from benchmarks.measurement import append
+from benchmarks.report import main
+from tests.benchmarks import rows
+
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync")
+PATIENCE_S = 60
+"""How long a loaded machine may take to draw the page before the test gives up."""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra 'dev')")
+    pytest.importorskip("plotly", reason="plotly is not installed (extra 'report')")
+    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no Chromium with its chromedriver is installed")
+    folder = tmp_path_factory.mktemp("browser")
+    append(folder / "rows.jsonl", rows.three())
+    assert main([str(folder / "rows.jsonl"), "--out", str(folder / "report.html"), "--max-ms", "33"]) == 0
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        opened.get((folder / "report.html").as_uri())
+        wait(opened, "return document.body.dataset.ready === 'true'")
+        yield opened
+    finally:
+        opened.quit()
+
+
+def wait(browser: Any, script: str) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, PATIENCE_S).until(lambda opened: opened.execute_script(script))
+
+
+def shown(browser: Any) -> list[str]:
+    """Names of the points in the chart."""
+    script = ("return document.getElementById('tradeoff').data.filter(t => !t.meta.front)"
+              ".map(t => [t.name.split(' ')[0], t.x[0], t.y[0]])")
+    return sorted(f"{name} {x:g} {y:g}" for name, x, y in browser.execute_script(script))
+
+
+def front(browser: Any) -> list[float]:
+    """Milliseconds along the Pareto front."""
+    return list(browser.execute_script("return document.getElementById('tradeoff').data[0].x"))
+
+
+def click(browser: Any, field: str, value: str) -> None:
+    browser.execute_script("document.querySelector(`.chip[data-field='${arguments[0]}'][data-value='${arguments[1]}']`)"
+                           ".click()", field, value)
+
+
+def test_headline_and_numbers_are_those_of_the_rows(browser: Any) -> None:
+    assert browser.find_element("id", "headline").text == "Ship fast 360x480 fp32 onnx."
+    cells = [cell.text for cell in browser.find_elements("css selector", "#rows tbody tr:first-child td")]
+    assert cells[:5] == ["60.00", "58.0 to 62.0", "10.00", "9.80 to 10.30", "12.00"]
+    assert shown(browser) == ["accurate 30 65", "beaten 20 50", "fast 10 60"]
+    assert front(browser) == [10, 30]
+
+
+def test_filter_hides_points_and_rows_and_redraws_the_front(browser: Any) -> None:
+    click(browser, "network", "fast")
+    assert shown(browser) == ["accurate 30 65", "beaten 20 50"]
+    assert front(browser) == [20, 30]  # with "fast" gone, nothing beats "beaten" any more
+    assert browser.find_element("id", "shown").text == "2 of 3 artifacts shown"
+    assert len([r for r in browser.find_elements("css selector", "#rows tbody tr") if r.is_displayed()]) == 2
+    click(browser, "precision", "int8")
+    assert shown(browser) == ["accurate 30 65"]
+    click(browser, "network", "fast")
+    click(browser, "precision", "int8")
+    assert browser.find_element("id", "shown").text == "3 of 3 artifacts shown"
+
+
+def test_chooser_shows_the_profile_of_another_artifact(browser: Any) -> None:
+    browser.execute_script("const box = document.getElementById('profile'); box.value = '1';"
+                           "box.dispatchEvent(new Event('change'))")
+    words = [text.text for text in browser.find_elements("css selector", ".profile") if text.is_displayed()]
+    assert words == ["beaten runs at 60 % of this processor's peak."]
+
+
+def test_every_chart_is_drawn(browser: Any) -> None:
+    for name in ("tradeoff", "stages", "roofline", "layers"):
+        assert browser.find_elements("css selector", f"#{name} .main-svg"), name
+
+
+def test_page_fits_a_phone(browser: Any) -> None:
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                            {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True})
+    wait(browser, "return window.innerWidth === 390")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_console_is_silent_and_nothing_was_fetched(browser: Any) -> None:
+    assert [entry["message"] for entry in browser.get_log("browser")] == []
+    fetched = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert [name for name in fetched if not name.startswith(("data:", "file:", "blob:"))] == []

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.complexity import graph_of_network, main
+from benchmarks.graph_cost import cost_of_graph
+from benchmarks.measurement import read
+from export.spec import load, names, spec
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names())
+def test_counts_of_every_network_are_torchs_own(name: str) -> None:
+    entry = spec(name)
+    unit = max(entry.multiple, entry.stride)
+    size = (128 // unit * unit + entry.align_corners, 256 // unit * unit + entry.align_corners)
+    size = size if all(n % entry.multiple == 0 for n in size) else (128 // unit * unit, 256 // unit * unit)
+    with torch.device("meta"):
+        network = load(name)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.empty(1, 3, *size, device="meta"))
+    cost = cost_of_graph(graph_of_network(name, size)[0])
+    assert cost.uncounted == ()
+    assert cost.flops == pytest.approx(counter.get_total_flops(), rel=0.005)
+    deployed = sum(p.numel() for key, p in network.named_parameters() if not key.startswith("aux"))
+    assert cost.parameters == pytest.approx(deployed, rel=0.01)  # a folded normalisation leaves one of its two
+
+
+def test_artifact_is_counted_by_hand_formulas_and_its_row_kept(
+        engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(engine), "--layers", "0", "--rows", str(tmp_path / "rows.jsonl")]) == 0
+    entry, = read(tmp_path / "rows.jsonl")
+    # 32x48 in: stem 8x3x3x3 at 16x24, down 16x8x3x3 at 8x12, gate 16x16 once, classifier 11x16 at 8x12
+    macs = 16 * 24 * 8 * 27 + 8 * 12 * 16 * 72 + 16 * 16 + 8 * 12 * 11 * 16
+    assert entry.values["gmacs"] == pytest.approx(macs / 1e9)
+    assert entry.values["gflops"] == pytest.approx(2 * macs / 1e9)
+    # weights, and biases of down, gate and classifier; the stem's fresh normalisation folds into a bias of zero
+    assert entry.values["parameters"] == 8 * 27 + 16 * 72 + 16 + 16 * 16 + 16 + 11 * 16 + 11
+    assert entry.details["uncounted"] == []
+    assert "GFLOP = 2 x GMAC" in capsys.readouterr().out
+
+
+def test_size_that_an_artifact_cannot_take_is_the_users_mistake(
+        engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(engine), "--size", "64x64"]) == 2
+    assert "is for 32x48 only" in capsys.readouterr().err

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks import latency, roofline, sweep
+from benchmarks.latency import Rule
+from benchmarks.measurement import Measurement, read, to_line
+from benchmarks.sweep import Candidate, Sweep, candidates, main, run
+from calibration.frames import drawn_frame
+from runtime.errors import UserError
+
+TINY = Candidate("tiny", (32, 48), "fp32", None)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four drawn frames whose labels are the sky above and the road below."""
+    folder = tmp_path_factory.mktemp("data")
+    for part in ("images", "labels"):
+        (folder / part).mkdir()
+    label = np.zeros((40, 60), np.uint8)
+    label[20:] = 3
+    for number in range(4):
+        cv2.imwrite(str(folder / "images" / f"{number}.png"), drawn_frame((40, 60), number))
+        cv2.imwrite(str(folder / "labels" / f"{number}.png"), label)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def profile(engine: Path) -> Measurement:
+    """Measured once, as the ceilings take seconds."""
+    return roofline.measure(engine, 1, 4)
+
+
+@pytest.fixture
+def plan(data: Path, engine: Path, profile: Measurement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """A sweep that finds the tiny artifact exported already, and measures little."""
+    def exported(candidate: Candidate, plan: Sweep, say: object) -> Path:
+        if candidate.name == "tiny":
+            return engine
+        raise UserError(f"{candidate.name} has no bundled weights")
+
+    monkeypatch.setattr(sweep, "exported", exported)
+    monkeypatch.setattr(latency, "QUICK", Rule(4, 0, 2, quick=True))
+    monkeypatch.setattr(roofline, "measure", lambda path, threads, runs: profile)
+    return Sweep(data, None, tmp_path, (1,), True, 3)
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
+
+
+def test_speed_accuracy_and_counts_come_from_the_same_artifact(plan: Sweep) -> None:
+    run(plan, [TINY], silent)
+    found = read(plan.rows)
+    assert [entry.kind for entry in found] == ["complexity", "accuracy", "layers", "latency"]
+    assert len({entry.sha256 for entry in found}) == 1
+    accuracy = found[1]
+    assert accuracy.samples == 3
+    assert accuracy.invalid == ("the weights are random",)
+    assert 0 <= accuracy.values["miou_low"] <= accuracy.values["miou"] <= accuracy.values["miou_high"] <= 1
+    shown = accuracy.details["overlays"]
+    assert len(shown) == 3
+    assert all((plan.out / file).is_file() for files in shown.values() for file in files.values())
+
+
+def test_second_run_measures_nothing_again(plan: Sweep) -> None:
+    run(plan, [TINY], silent)
+    before = plan.rows.read_text(encoding="utf-8")
+    run(plan, [TINY], silent)
+    assert plan.rows.read_text(encoding="utf-8") == before
+
+
+def test_run_after_a_kill_measures_what_is_missing(plan: Sweep) -> None:
+    run(plan, [TINY], silent)
+    complexity, accuracy, *_ = read(plan.rows)
+    plan.rows.write_text(to_line(complexity) + "\n" + to_line(accuracy)[:99], encoding="utf-8")
+    run(plan, [TINY], silent)
+    assert [entry.kind for entry in read(plan.rows)] == ["complexity", "accuracy", "layers", "latency"]
+
+
+def test_what_cannot_run_here_is_skipped_with_its_reason_and_the_rest_goes_on(plan: Sweep) -> None:
+    said: list[str] = []
+    run(plan, [Candidate("absent", (32, 48), "fp32", None), TINY], said.append)
+    first, *others = read(plan.rows)
+    assert first.kind == "skipped"
+    assert first.details["reason"] == "absent has no bundled weights"
+    assert len(others) == 4
+    assert "absent 32x48 fp32: skipped: absent has no bundled weights" in said
+
+
+def test_int8_needs_images_to_calibrate_on(plan: Sweep, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="calibrat"):
+        sweep.quantised(tmp_path / "tiny-32x48-fp32.onnx", plan, silent)
+
+
+def test_weights_are_named_for_one_network_or_for_all_others() -> None:
+    found = candidates(["a", "b"], [(8, 8)], ["fp32", "fp16"], ["a=x.pth", "none"])
+    assert [(c.name, c.precision, c.weights) for c in found] == [
+        ("a", "fp32", "x.pth"), ("a", "fp16", "x.pth"), ("b", "fp32", "none"), ("b", "fp16", "none")]
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--sizes", "big"), ("--precisions", "fp64"), ("--threads", "0")])
+def test_flags_that_make_no_sense_are_the_users_mistake(flag: str, value: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--models", "lraspp", "--sizes", "8x8", "--data", ".", flag, value])
+    assert end.value.code == 2
+
+
+def test_unknown_network_is_named_before_any_work(data: Path, tmp_path: Path,
+                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["--models", "lrasp", "--sizes", "8x8", "--data", str(data), "--out", str(out)]) == 2
+    assert "lraspp" in capsys.readouterr().err
+    assert not out.exists()

@@ -1,0 +1,215 @@
+"""The whole command on a tiny network and drawn frames."""
+
+import json
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from calibration import ranges, recipe
+from calibration.__main__ import main
+from calibration.frames import drawn_frame
+from calibration.lint import main as lint_main
+from calibration.verdict import has_openvino
+from runtime.artifact import open_artifact, write_artifact
+from runtime.segmenter import Segmenter
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    return tiny.artifact(tmp_path_factory.mktemp("float"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """train/ with 33 images; val/ with 4, and labels that are the float network's own masks with 10 % ignored."""
+    folder = tmp_path_factory.mktemp("data")
+    for part, count in (("train/images", 33), ("val/images", 4)):
+        (folder / part).mkdir(parents=True)
+        for i in range(count):
+            assert cv2.imwrite(str(folder / part / f"{i:02}.png"), drawn_frame((32, 48), 3 * i + (part[0] == "v")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def labelled(data, engine):
+    (data / "val/labels").mkdir(exist_ok=True)
+    with Segmenter.open(engine) as segment:
+        for image in (data / "val/images").iterdir():
+            mask = segment(cv2.imread(str(image))).mask
+            mask[:3] = 255
+            assert cv2.imwrite(str(data / "val/labels" / image.name), mask)
+    return data
+
+
+def run(engine, data, out, *more):
+    return main([str(engine), "--data", str(data), "--frames", "32", "--out", str(out), *more])
+
+
+def test_the_command_writes_an_artifact_that_the_runtime_opens(engine, labelled, tmp_path, capsys):
+    assert run(engine, labelled, tmp_path) == 0
+    artifact, path = open_artifact(tmp_path / "tiny-32x48-int8.onnx")
+    assert artifact.precision == "int8"
+    assert artifact.calibration["frames"] == 32
+    assert artifact.calibration["int8_macs"] == 1
+    assert len(artifact.calibration["fingerprint"]) == 64
+    assert [check.step.split(" vs")[0] for check in artifact.verification[-3:]] == [
+        "int8 simulated in float", "int8 in ONNX Runtime's integer kernels",
+        "int8 in ONNX Runtime's integer kernels"]
+    assert artifact.calibration["judged"]["float"]["miou"] == 1  # the labels are its own masks
+    assert 0.5 < artifact.calibration["judged"]["simulated"]["miou"] < 1
+    with Segmenter.open(path) as segment:
+        assert segment(drawn_frame((40, 60), 0)).mask.shape == (40, 60)
+    assert lint_main([str(path)]) == 0
+    assert "100.0% of MACs in INT8" in capsys.readouterr().out
+
+
+def test_two_runs_write_the_same_bytes(engine, data, tmp_path):
+    assert run(engine, data, tmp_path / "a") == run(engine, data, tmp_path / "b") == 0
+    first, second = ((tmp_path / x / "tiny-32x48-int8.onnx").read_bytes() for x in "ab")
+    assert first == second
+
+
+def test_a_budget_keeps_layers_in_float_and_says_which_and_why(engine, labelled, tmp_path):
+    assert run(engine, labelled, tmp_path) == 0
+    full = open_artifact(tmp_path / "tiny-32x48-int8.onnx")[0].calibration["judged"]["simulated"]["drop"]
+    assert run(engine, labelled, tmp_path, "--max-drop", str(full * 0.8)) == 0
+    artifact, _ = open_artifact(tmp_path / "tiny-32x48-int8.onnx")
+    assert artifact.calibration["judged"]["simulated"]["drop"] <= full * 0.8
+    assert artifact.calibration["int8_macs"] < 1
+    kept = artifact.calibration["kept_in_float"]
+    assert kept
+    assert all("in INT8 it costs" in entry["reason"] for entry in kept)
+
+
+def test_an_impossible_budget_fails_and_writes_nothing(engine, labelled, tmp_path, capsys):
+    assert run(engine, labelled, tmp_path, "--max-drop", "-1") == 1
+    assert not list(tmp_path.glob("*.onnx"))
+    assert "nothing was written" in capsys.readouterr().err
+
+
+def test_sensitivity_names_every_layer_and_resumes(engine, data, tmp_path, capsys, monkeypatch):
+    assert run(engine, data, tmp_path, "--sensitivity") == 0
+    report = json.loads((tmp_path / "tiny-32x48-int8.sensitivity.json").read_text())
+    assert {row["layer"]["role"] for row in report["rows"]} >= {"first convolution", "SE gate", "classifier",
+                                                                "hard-swish", "hard-sigmoid"}
+    assert (tmp_path / "tiny-32x48-int8.sensitivity.svg").read_text().startswith("<svg")
+    assert "% of pixels change class when all layers are INT8" in capsys.readouterr().out
+    cache, = (tmp_path / ".calibration").glob("sensitivity-*.json")
+    rows = json.loads(cache.read_text())
+    rows[next(iter(rows))][0] = 77.0
+    cache.write_text(json.dumps(rows))
+    assert run(engine, data, tmp_path, "--sensitivity") == 0
+    assert "77.00" in capsys.readouterr().out
+
+
+def test_the_verdict_has_a_row_for_every_file_and_engine_and_ends_with_a_decision(engine, labelled, tmp_path, capsys):
+    assert run(engine, labelled, tmp_path, "--verdict") == 0
+    text = capsys.readouterr().out
+    for row in ("float32 ", "INT8, simulated in float", "INT8, ONNX Runtime's kernels", "INT8 weights only",
+                "FP16 weights only", "ONNX Runtime, int8", "Verdict for this machine"):
+        assert row in text
+    assert "INT8, OpenVINO's kernels" in text or not has_openvino()
+
+
+def test_ranges_are_cached_and_an_interrupted_run_goes_on_where_it_stopped(engine, data, tmp_path, monkeypatch):
+    class Interrupted(ranges.Probe):
+        runs = 0
+
+        def run_all(self, frame):
+            Interrupted.runs += 1
+            if Interrupted.runs == 20:
+                raise KeyboardInterrupt
+            return super().run_all(frame)
+
+    monkeypatch.setattr(ranges, "Probe", Interrupted)
+    assert run(engine, data, tmp_path) == 130
+    assert not list(tmp_path.glob("*.onnx"))
+    assert run(engine, data, tmp_path) == 0
+    assert Interrupted.runs == 20 + 32 - 16  # 16 had been saved, 8 at a time
+    monkeypatch.undo()
+    resumed = (tmp_path / "tiny-32x48-int8.onnx").read_bytes()
+    assert run(engine, data, tmp_path / "fresh") == 0
+    assert (tmp_path / "fresh/tiny-32x48-int8.onnx").read_bytes() == resumed
+
+
+def test_all_improvements_together_still_write_a_portable_file(engine, data, tmp_path):
+    assert run(engine, data, tmp_path, "--improve", "equalise", "rounding", "bias", "--weight-bits", "7") == 0
+    artifact, path = open_artifact(tmp_path / "tiny-32x48-int8-w7.onnx")
+    assert artifact.calibration["improve"] == ["bias", "equalise", "rounding"]
+    assert lint_main([str(path)]) == 0
+    stored = [numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer if t.name.endswith("_int8")]
+    assert max(np.abs(weights).max() for weights in stored) == 63
+
+
+def edited(engine, folder, change):
+    """A copy of the float artifact whose graph has been changed."""
+    import dataclasses
+
+    from runtime.artifact import engine_sha256
+
+    artifact, path = open_artifact(engine)
+    model = onnx.load(path)
+    change(model)
+    target = folder / path.name
+    onnx.save(model, target)
+    write_artifact(dataclasses.replace(artifact, sha256=engine_sha256(target)), target)
+    return target
+
+
+def weight(model, factor):
+    tensor = next(t for t in model.graph.initializer if t.name.endswith("classifier.weight"))
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), tensor.name))
+
+
+def test_a_network_that_yields_nan_is_refused_with_the_layer_and_the_image(engine, data, tmp_path, capsys):
+    broken = edited(engine, tmp_path, lambda model: weight(model, np.nan))
+    assert run(broken, data, tmp_path) == 2
+    assert "classifier yields NaN or infinity" in capsys.readouterr().err
+
+
+def test_activations_that_are_always_zero_are_named_and_survive(engine, data, tmp_path, capsys):
+    def kill(model):
+        for tensor in model.graph.initializer:
+            if "down.0" in tensor.name:
+                tensor.CopyFrom(numpy_helper.from_array(np.zeros(tuple(tensor.dims), np.float32), tensor.name))
+    assert run(edited(engine, tmp_path, kill), data, tmp_path) == 0
+    assert "zero on every calibration frame" in capsys.readouterr().out
+
+
+def test_a_quantised_artifact_is_refused(engine, data, tmp_path, capsys):
+    assert run(engine, data, tmp_path) == 0
+    assert run(tmp_path / "tiny-32x48-int8.onnx", data, tmp_path) == 2
+    assert "is int8 for onnx; expected a float32" in capsys.readouterr().err
+
+
+def test_labels_of_another_class_count_are_refused(engine, labelled, data, tmp_path, capsys):
+    import shutil
+
+    other = tmp_path / "data"
+    shutil.copytree(data, other)
+    label = next((other / "val/labels").iterdir())
+    assert cv2.imwrite(str(label), np.full((32, 48), 18, np.uint8))
+    assert run(engine, other, tmp_path) == 2
+    assert "label value 18, which is no class" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    (["--frames", "3"], "left to chance"), (["--frames", "0", "--allow-few"], "expected a positive number"),
+    (["--data", "nowhere"], "is not a folder"), (["--weights", "x"], "has its weights and size already")])
+def test_bad_arguments_end_with_2_and_say_what_to_do(engine, data, tmp_path, capsys, more, message):
+    assert run(engine, data, tmp_path, *more) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_a_frame_left_to_judge_by_the_command_says_how_many_to_take(engine, data, tmp_path, capsys):
+    assert run(engine, data / "train", tmp_path, "--frames", "33") == 2
+    assert "none is left to judge by. Try: --frames 24" in capsys.readouterr().err
+
+
+def test_the_search_frames_are_spread_over_the_exam():
+    exam = recipe.Exam(tuple("abcde"), tuple(drawn_frame((8, 8), i) for i in range(5)))
+    assert exam.part(3).names == ("a", "c", "e")

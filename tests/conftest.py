@@ -1,0 +1,26 @@
+"""What the tests share: where the data is, tiny networks, and the weights to work with."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder with CamVid and the videos; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("EDGESEG_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent; set EDGESEG_DATA")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _sigint_interrupts() -> None:
+    """A shell that starts us in the background ignores SIGINT, and every process that a test interrupts would too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,106 @@
+"""One contract for every network: what its ModelSpec says is what its module does."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from export.spec import ModelSpec, load, names, spec
+
+LIGHT = ("dfanet-b", "lraspp-small", "sfnet")
+"""Run in every test run; where tests compute, the others are marked slow."""
+
+every = pytest.mark.parametrize("name", names())
+weighted = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in LIGHT else pytest.mark.slow) for name in names()])
+
+
+def fitting(entry: ModelSpec, size: tuple[int, int]) -> tuple[int, int]:
+    """`size` to the nearest one that suits the network; one more where corners are aligned."""
+    unit = max(entry.multiple, entry.stride)
+    extra = 1 if entry.align_corners else 0
+    return size[0] // unit * unit + extra, size[1] // unit * unit + extra
+
+
+def on_meta(name: str) -> torch.nn.Module:
+    with torch.device("meta"):
+        return load(name)
+
+
+@every
+def test_declared_parameters_are_those_of_the_network(name: str) -> None:
+    assert sum(p.numel() for p in on_meta(name).parameters()) == spec(name).parameters
+
+
+@every
+def test_declared_gmacs_are_counted(name: str) -> None:
+    entry, network = spec(name), on_meta(name)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.empty(1, 3, *entry.counted_at, device="meta"))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(entry.gmacs, abs=0.0005)
+
+
+@every
+def test_logits_have_the_declared_stride_and_classes(name: str) -> None:
+    entry = spec(name)
+    height, width = fitting(entry, (96, 160))
+    with torch.no_grad():
+        y = on_meta(name)(torch.empty(1, 3, height, width, device="meta"))
+    assert y.shape == (1, len(entry.classes.names), ceil(height / entry.stride), ceil(width / entry.stride))
+
+
+@every
+def test_default_size_suits_the_network(name: str) -> None:
+    entry = spec(name)
+    height, width = entry.preprocess.size
+    assert height % entry.multiple == 0
+    assert width % entry.multiple == 0
+    with torch.no_grad():
+        y = on_meta(name)(torch.empty(1, 3, height, width, device="meta"))
+    assert y.shape[2:] == (ceil(height / entry.stride), ceil(width / entry.stride))
+
+
+@every
+def test_class_count_is_chosen_by_the_caller(name: str) -> None:
+    with torch.device("meta"):
+        network = load(name, classes=5)
+    height, width = fitting(spec(name), (64, 64))
+    with torch.no_grad():
+        assert network(torch.empty(1, 3, height, width, device="meta")).shape[1] == 5
+
+
+@every
+def test_spec_is_complete(name: str) -> None:
+    entry = spec(name)
+    assert len(entry.classes.names) == len(entry.classes.palette)
+    assert entry.paper
+    assert entry.licence
+    assert all(figure.source and figure.conditions for figure in entry.published)
+    assert all(address.startswith("https://") and sha for address, sha in entry.weights.values())
+
+
+@weighted
+def test_random_weights_follow_the_seed_and_give_finite_varied_logits(name: str) -> None:
+    torch.manual_seed(0)
+    first = load(name)
+    torch.manual_seed(0)
+    second = load(name).state_dict()
+    assert all(torch.equal(value, second[key]) for key, value in first.state_dict().items())
+    height, width = fitting(spec(name), (64, 96))
+    with torch.no_grad():
+        y = first(torch.randn(1, 3, height, width))
+    assert bool(y.isfinite().all())
+    assert float(y.std()) > 0
+
+
+@weighted
+def test_training_mode_reaches_every_parameter(name: str) -> None:
+    torch.manual_seed(0)
+    network = load(name).train()
+    height, width = fitting(spec(name), (64, 96))
+    y = network(torch.randn(2, 3, height, width))
+    sum(part.square().mean() for part in (y.values() if isinstance(y, dict) else [y])).backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None] == []

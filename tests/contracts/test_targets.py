@@ -1,0 +1,22 @@
+"""A target is two files, because torch must not reach the device: `export/x.py` and `runtime/sessions/x.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runtime.sessions import targets
+
+EXPORT = Path(__file__).parent.parent.parent / "export"
+
+
+def test_every_session_has_the_exporter_that_feeds_it():
+    assert [name for name in targets() if not (EXPORT / f"{name}.py").is_file()] == []
+
+
+@pytest.mark.parametrize("name", targets())
+def test_every_exporter_of_a_target_has_a_command_and_a_build(name):
+    text = (EXPORT / f"{name}.py").read_text(encoding="utf-8")
+    assert "\ndef build(" in text
+    assert "\ndef main(" in text

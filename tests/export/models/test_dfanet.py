@@ -1,0 +1,72 @@
+"""DFANet against its paper: counts, shapes, and the flow of features between the three backbones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from export.models.dfanet import Classifier, DFANet, dfanet, load_backbone
+
+
+def gmacs(network: torch.nn.Module, size: tuple[int, int]) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.to("meta").eval()(torch.empty(1, 3, *size, device="meta"))
+    return counter.get_total_flops() / 2e9
+
+
+@pytest.mark.parametrize(("variant", "paper", "tolerance"), [("a", 1.6, 0.04), ("b", 0.83, 0.04)])
+def test_backbone_costs_what_the_paper_says_at_1024(variant: str, paper: float, tolerance: float) -> None:
+    assert gmacs(dfanet(1000, variant, backbone=True), (1024, 1024)) == pytest.approx(paper, rel=tolerance)
+
+
+@pytest.mark.parametrize(("variant", "paper", "size"), [("a", 3.4, (1024, 1024)), ("a", 1.7, (512, 1024)),
+                                                        ("b", 2.1, (1024, 1024))])
+def test_network_costs_within_an_eighth_of_the_paper(variant: str, paper: float, size: tuple[int, int]) -> None:
+    assert gmacs(dfanet(19, variant), size) == pytest.approx(paper, rel=0.125)
+
+
+def test_maps_have_the_strides_of_figure_2() -> None:
+    network = dfanet(11).eval()
+    assert isinstance(network, DFANet)
+    with torch.no_grad():
+        x = network.stem(torch.zeros(1, 3, 128, 192))
+        maps = network.backbones[0].stages(x)
+    assert [tuple(y.shape[1:]) for y in maps] == [(48, 32, 48), (96, 16, 24), (192, 8, 12)]
+
+
+@pytest.mark.parametrize("size", [(32, 48), (36, 52)])
+def test_sizes_that_halve_unevenly_still_give_stride_4(size: tuple[int, int]) -> None:
+    with torch.no_grad():
+        y = dfanet(11, "b").eval()(torch.zeros(1, 3, *size))
+    assert y.shape == (1, 11, size[0] // 4, size[1] // 4)
+
+
+def test_attention_starts_as_the_identity() -> None:
+    torch.manual_seed(0)
+    attention = dfanet(11, "b").backbones[0].attention
+    x = torch.randn(2, 128, 4, 4)
+    assert torch.allclose(attention(x), x, atol=0.05 * float(x.abs().max()))
+
+
+def test_backbone_weights_start_all_three_backbones_and_list_what_they_cannot() -> None:
+    torch.manual_seed(0)
+    network, classifier = dfanet(11, "b"), dfanet(1000, "b", backbone=True)
+    assert isinstance(network, DFANet)
+    assert isinstance(classifier, Classifier)
+    left = load_backbone(network, classifier.state_dict())
+    reference = classifier.backbone.enc3[1].body[0][1].weight
+    for backbone in network.backbones:
+        assert torch.equal(backbone.enc3[1].body[0][1].weight, reference)
+    assert torch.equal(network.stem[0].weight, classifier.stem[0].weight)
+    # Only the first block of an enc in backbones 1 and 2 sees joined maps: depthwise and its norm (5 tensors), the
+    # pointwise and the shortcut convolution.
+    assert {name.split(".")[1] for name in left} == {"1", "2"}
+    assert all(".0.body.0." in name or ".0.shortcut.0." in name for name in left)
+
+
+def test_weights_of_the_other_variant_are_refused() -> None:
+    network = dfanet(11, "a")
+    assert isinstance(network, DFANet)
+    with pytest.raises(RuntimeError, match=r"backbones\.0\.enc2"):
+        load_backbone(network, dfanet(1000, "b", backbone=True).state_dict())

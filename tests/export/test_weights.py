@@ -1,0 +1,183 @@
+"""Weights load by name or path, and what does not fit is told in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from export import spec, weights
+from runtime.errors import UserError
+
+ENTRY = spec.spec("lraspp-small")
+
+
+class Tiny(nn.Module):
+    """Two layers; the second depends on the class count."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 2, 1)
+        self.last = nn.Conv2d(2, classes, 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in place of the bundled checkpoints, and a cache of its own."""
+    monkeypatch.setattr(weights, "BUNDLED", tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def bundle(folder: Path, network: nn.Module) -> None:
+    file = folder / "lraspp-small.safetensors"
+    save_file({key: t.half() if t.is_floating_point() else t for key, t in network.state_dict().items()}, file)
+    (folder / "lraspp-small.json").write_text(json.dumps({
+        "file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "classes": "camvid",
+        "terms": "research only"}))
+
+
+@pytest.mark.parametrize("source", [None, "camvid"])
+def test_bundled_weights_are_the_default_and_load_in_float32(folder: Path, source: str | None) -> None:
+    trained, network = Tiny(), Tiny()
+    bundle(folder, trained)
+    record = weights.load_weights(network, ENTRY, source)
+    assert network.last.weight.dtype == torch.float32
+    assert torch.equal(network.last.weight, trained.last.weight.half().float())
+    assert record["trained"] is True
+    assert record["terms"] == "research only"
+    assert record["sha256"] == hashlib.sha256((folder / "lraspp-small.safetensors").read_bytes()).hexdigest()
+
+
+def test_the_terms_are_told_where_a_user_sees_them(folder: Path) -> None:
+    bundle(folder, Tiny())
+    assert weights.told(weights.load_weights(Tiny(), ENTRY, None)) == "weights lraspp-small-camvid (research only)"
+    assert weights.told(weights.load_weights(Tiny(), ENTRY, "none")) == "random weights, UNTRAINED"
+
+
+def test_a_changed_bundle_is_refused(folder: Path) -> None:
+    bundle(folder, Tiny())
+    save_file(Tiny().state_dict(), folder / "lraspp-small.safetensors")
+    with pytest.raises(UserError, match=r"SHA-256 .* expected"):
+        weights.load_weights(Tiny(), ENTRY, None)
+
+
+def test_without_a_bundle_the_default_is_an_error_that_names_the_choices(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"no bundled weights; known: torchvision, none \(random\), a path"):
+        weights.load_weights(Tiny(), spec.spec("lraspp"), None)
+
+
+def test_none_leaves_the_random_weights_and_says_untrained(folder: Path) -> None:
+    network = Tiny()
+    before = network.first.weight.clone()
+    assert weights.load_weights(network, ENTRY, "none")["trained"] is False
+    assert torch.equal(network.first.weight, before)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+def test_a_path_loads(folder: Path, suffix: str) -> None:
+    trained, network, path = Tiny(), Tiny(), folder / f"mine{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(trained.state_dict(), path)
+    assert weights.load_weights(network, ENTRY, str(path))["source"] == f"mine{suffix}"
+    assert torch.equal(network.last.bias, trained.last.bias)
+
+
+def test_a_training_state_s_own_weights_are_found(folder: Path) -> None:
+    trained, network = Tiny(), Tiny()
+    torch.save({"state_dict": trained.state_dict(), "epoch": 3}, folder / "mine.pth")
+    weights.load_weights(network, ENTRY, str(folder / "mine.pth"))
+    assert torch.equal(network.last.bias, trained.last.bias)
+
+
+def save(folder: Path, tensors: dict[str, torch.Tensor]) -> str:
+    torch.save(tensors, folder / "mine.pth")
+    return str(folder / "mine.pth")
+
+
+def test_missing_unexpected_and_misshaped_keys_are_counted_and_the_first_few_listed(folder: Path) -> None:
+    tensors = Tiny().state_dict()
+    tensors["first.weight"] = torch.zeros(2, 4, 1, 1)
+    del tensors["last.bias"]
+    tensors |= {f"extra{i}": torch.zeros(1) for i in range(5)}
+    with pytest.raises(UserError, match=r"1 missing: last\.bias; 5 unexpected: extra0, extra1, extra2, …; 1 of another "
+                                        r"shape: first\.weight \(2, 4, 1, 1\) instead of \(2, 3, 1, 1\)"):
+        weights.load_weights(Tiny(), ENTRY, save(folder, tensors))
+
+
+def test_another_class_count_is_told_as_such(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"are for 21 classes, the network has 3\. Try: --classes 21"):
+        weights.load_weights(Tiny(3), ENTRY, save(folder, Tiny(21).state_dict()))
+
+
+def test_the_class_count_is_read_off_the_weights(folder: Path) -> None:
+    path = save(folder, spec.load("lraspp-small", classes=7).state_dict())
+    assert weights.class_count(ENTRY, path) == 7
+    assert weights.class_count(ENTRY, "none") is None
+
+
+def test_the_class_count_of_another_network_s_weights_is_an_error(folder: Path) -> None:
+    with pytest.raises(UserError, match="another network"):
+        weights.class_count(ENTRY, save(folder, Tiny().state_dict()))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_damaged_file_is_one_clear_line(folder: Path, content: bytes, suffix: str) -> None:
+    path = folder / f"mine{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot be read as a checkpoint") as caught:
+        weights.load_weights(Tiny(), ENTRY, str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_with_code_in_it_is_not_run(folder: Path) -> None:
+    torch.save({"weight": Path("/")}, folder / "mine.pth")
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        weights.load_weights(Tiny(), ENTRY, str(folder / "mine.pth"))
+
+
+def test_values_that_are_not_finite_are_refused(folder: Path) -> None:
+    tensors = Tiny().state_dict()
+    tensors["last.bias"][0] = float("nan")
+    with pytest.raises(UserError, match=r"not finite in last\.bias"):
+        weights.load_weights(Tiny(), ENTRY, save(folder, tensors))
+
+
+def test_an_unknown_name_is_an_error_that_names_the_choices(folder: Path) -> None:
+    with pytest.raises(UserError, match="imagenet is neither a file nor known for lraspp-small; known: none"):
+        weights.load_weights(Tiny(), ENTRY, "imagenet")
+
+
+def published(folder: Path, digest: str) -> spec.ModelSpec:
+    """A spec whose published checkpoint lies in `folder`, reached through a file address: no network."""
+    return dataclasses.replace(ENTRY, weights={"tiny": ((folder / "tiny.pth").as_uri(), digest)})
+
+
+def test_a_published_checkpoint_is_fetched_once_and_checked_against_the_known_digits(folder: Path) -> None:
+    trained, network = Tiny(), Tiny()
+    torch.save(trained.state_dict(), folder / "tiny.pth")
+    digest = hashlib.sha256((folder / "tiny.pth").read_bytes()).hexdigest()
+    entry = published(folder, digest[:8])
+    record = weights.load_weights(network, entry, "tiny")
+    assert record["sha256"] == digest
+    (folder / "tiny.pth").unlink()  # the second time it comes from the cache
+    weights.load_weights(network, entry, "tiny")
+    assert torch.equal(network.last.bias, trained.last.bias)
+
+
+def test_a_published_checkpoint_with_another_hash_is_refused_and_not_kept(folder: Path) -> None:
+    torch.save(Tiny().state_dict(), folder / "tiny.pth")
+    with pytest.raises(UserError, match=r"SHA-256 .* expected 00000000"):
+        weights.load_weights(Tiny(), published(folder, "00000000"), "tiny")
+    assert list((folder / "cache" / "edgeseg").iterdir()) == []
+
+
+def test_a_checkpoint_that_cannot_be_fetched_says_where_to_put_it(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be fetched .* put it at .*tiny\.pth"):
+        weights.load_weights(Tiny(), published(folder, "00000000"), "tiny")

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from export.wrapper import Deployable, Normalised, adaptive_pool
+from runtime.artifact import OutputKind
+from tests import tiny
+
+FRAME = torch.randint(0, 256, (1, 32, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+@pytest.mark.parametrize("output", list(OutputKind))
+def test_folding_changes_nothing_but_rounding(order, output):
+    pre = dataclasses.replace(tiny.SPEC.preprocess, colour_order=order)
+    module = Deployable(tiny.network(), pre, output, False)
+    reference = Normalised(tiny.network(), pre, output, False)
+    assert module.folded
+    torch.testing.assert_close(module(FRAME), reference(FRAME), atol=1e-4, rtol=1e-4)
+
+
+def test_a_network_whose_input_goes_two_ways_is_normalised_in_the_graph_instead():
+    class TwoWays(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(3, 4, 1, 2)
+
+        def forward(self, x):
+            return self.a(x) + self.b(x)
+
+    torch.manual_seed(0)
+    net = TwoWays()
+    module = Deployable(net, tiny.SPEC.preprocess, OutputKind.LOW, False)
+    assert not module.folded
+    torch.testing.assert_close(module(FRAME), Normalised(net, tiny.SPEC.preprocess, OutputKind.LOW, False)(FRAME))
+
+
+def test_the_network_itself_is_left_alone():
+    net = tiny.network()
+    before = net.stem[0].weight.clone()
+    Deployable(net, tiny.SPEC.preprocess, OutputKind.LOW, False)
+    assert torch.equal(net.stem[0].weight, before)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (6, 6), (5, 7)])
+def test_adaptive_pooling_equals_torch_at_sizes_that_do_not_divide(size):
+    x = torch.rand(2, 3, 11, 13, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(adaptive_pool(x, size), functional.adaptive_avg_pool2d(x, size))
+
+
+def test_shapes_are_as_documented():
+    shapes = {kind: tuple(Deployable(tiny.network(), tiny.SPEC.preprocess, kind, False)(FRAME).shape)
+              for kind in OutputKind}
+    assert shapes == {OutputKind.LOW: (1, 8, 12, 11), OutputKind.LOGITS: (1, 11, 32, 48),
+                      OutputKind.CLASSES: (1, 32, 48)}

@@ -1,0 +1,59 @@
+"""How commands end: one line, and an exit code that a script can trust."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+
+import pytest
+
+from runtime import cli
+from runtime.errors import GateFailed, Incomplete, MissingLibrary, UserError
+
+
+@pytest.mark.parametrize(("text", "expected"), [("360x480", (360, 480)), ("1X2", (1, 2))])
+def test_a_size_is_height_by_width(text, expected):
+    assert cli.size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["360", "360x", "axb", "0x5", "-1x5", "1x2x3"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="not a size"):
+        cli.size(text)
+
+
+@pytest.mark.parametrize(("error", "code"), [
+    (UserError("bad", try_="this"), 2), (MissingLibrary("x", "drawing", "dev"), 2), (GateFailed("no"), 1),
+    (Incomplete("cut"), 1), (KeyboardInterrupt(), 130), (OSError(errno.ENOSPC, "No space left"), 2)])
+def test_every_expected_failure_is_one_line_and_its_own_exit_code(error, code, capsys):
+    def command(_):
+        raise error
+
+    assert cli.run(command, cli.parser("thing", "Does things.", "python -m thing"), []) == code
+    told = capsys.readouterr().err
+    assert told.startswith("thing: ")
+    assert told.count("\n") == 1
+
+
+def test_a_bug_of_ours_keeps_its_traceback():
+    def command(_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cli.run(command, cli.parser("thing", "Does things.", "python -m thing"), [])
+
+
+def test_success_is_zero_and_silent(capsys):
+    assert cli.run(lambda _: 0, cli.parser("thing", "Does things.", "python -m thing"), []) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_passes_everything_on_and_is_silent_off_a_terminal(capsys):
+    assert list(cli.progress([1, 2], 2, "doing")) == [1, 2]
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_on_a_terminal_ends_at_the_total(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert list(cli.progress([1, 2], 2, "doing")) == [1, 2]
+    assert "2/2" in capsys.readouterr().err

@@ -1,0 +1,74 @@
+"""The rules that keep the house in order: imports point one way, the device stays thin, nothing is left unshipped."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ORDER = ("runtime", "calibration", "export", "benchmarks")
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names that a file imports anywhere."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_imports_point_one_way(package):
+    later = set(ORDER[ORDER.index(package) + 1:])
+    offenders = {str(path.relative_to(ROOT)): sorted(imported(path) & later)
+                 for path in (ROOT / package).rglob("*.py") if imported(path) & later}
+    assert offenders == {}
+
+
+def test_importing_the_runtime_brings_in_nothing_of_the_host():
+    code = ("import sys, runtime, runtime.segmenter, runtime.sessions.onnx, runtime.overlay, runtime.video\n"
+            "print(sorted({'torch', 'onnx', 'onnxruntime', 'export', 'coremltools'} & set(sys.modules)))")
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
+
+
+def test_every_package_is_listed_for_shipping_and_no_test_is():
+    listed = {line.strip(' ",') for line in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+              .split("packages = [")[1].split("]")[0].replace(",", "\n").splitlines() if line.strip()}
+    present = {".".join(path.parent.relative_to(ROOT).parts)
+               for package in ORDER for path in (ROOT / package).rglob("__init__.py")}
+    assert listed == present
+
+
+@pytest.mark.parametrize("command", [f"{package}" if name == "__main__" else f"{package}.{name}"
+                                     for package in ORDER
+                                     for name in sorted(p.stem for p in (ROOT / package).glob("*.py")
+                                                        if "def main(" in p.read_text(encoding="utf-8"))])
+def test_every_command_helps_with_an_example_and_without_loading_anything_heavy(command):
+    code = (f"import runpy, sys; sys.argv = ['x', '--help']\n"
+            f"try: runpy.run_module({command!r}, run_name='__main__')\n"
+            "except SystemExit as end: print('exit', end.code)\n"
+            "print('heavy', sorted({'torch', 'onnx', 'cv2', 'onnxruntime', 'tensorrt_rtx', 'coremltools', 'matplotlib',"
+            " 'plotly'} & set(sys.modules)))")
+    text = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
+    assert "example: python -m " in text
+    assert "exit 0" in text
+    assert "heavy []" in text
+
+
+def test_every_package_that_the_code_imports_is_asked_for_in_pyproject():
+    """And the other way round: what nobody imports, and no comment there explains, goes."""
+    wheels = {"cv2": "opencv-python", "tensorrt_rtx": "tensorrt-rtx-cu13", "cuda": "cuda-bindings", "PIL": "pillow"}
+    by_nature = {"tensorrt", *sys.stdlib_module_names, *ORDER}  # tensorrt comes from NVIDIA's index or JetPack
+    used = {wheels.get(name, name) for package in ORDER for path in (ROOT / package).rglob("*.py")
+            for name in imported(path)} - by_nature
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    asked = set(re.findall(r'"([A-Za-z][\w-]*)[^"]*"', text.split("dependencies = [", 1)[1].split("[tool.")[0]))
+    assert used - asked == set()

@@ -1,0 +1,70 @@
+"""Tiny things that stand for real ones: a network of a few hundred parameters, an artifact made from it, a clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from calibration.frames import drawn_frame
+from export.onnx import build
+from export.request import Request
+from export.spec import CAMVID, ModelSpec, Preprocess
+from runtime.artifact import OutputKind
+
+SPEC = ModelSpec(name="tiny", builder="TinyNetwork", preprocess=Preprocess((32, 48)), classes=CAMVID, stride=4,
+                 align_corners=False, multiple=4, parameters=0, gmacs=0.0, counted_at=(32, 48), licence="Apache-2.0",
+                 paper="none")
+
+
+class TinyNetwork(nn.Module):
+    """Two convolutions, a squeeze-and-excite gate and a classifier: every op that matters, in a millisecond."""
+
+    def __init__(self, classes: int = 11) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.Hardswish())
+        self.down = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU())
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(16, 16, 1), nn.Hardsigmoid())
+        self.classifier = nn.Conv2d(16, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.down(self.stem(x))
+        return self.classifier(x * self.gate(x))
+
+
+def network(seed: int = 0) -> TinyNetwork:
+    """A TinyNetwork whose classes vary over a picture, as a trained one's do."""
+    torch.manual_seed(seed)
+    net = TinyNetwork().eval()
+    with torch.no_grad():
+        net.classifier.weight.mul_(20)
+    return net
+
+
+def request(**options: object) -> Request:
+    """An export request for it."""
+    return Request(SPEC, network(0), network(1), {"source": "none", "sha256": "", "trained": False, "terms": ""},
+                   **options)  # type: ignore[arg-type]
+
+
+def artifact(folder: Path, output: OutputKind = OutputKind.LOW) -> Path:
+    """An exported .onnx with its JSON."""
+    return build(request(output=output), folder)
+
+
+def clip(path: Path, frames: int = 12, size: tuple[int, int] = (64, 96)) -> Path:
+    """An mp4 of drawn frames, `size` is (H, W)."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (size[1], size[0]))
+    for index in range(frames):
+        writer.write(drawn_frame(size, index))
+    writer.release()
+    return path
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 60)) -> Path:
+    """A PNG of one drawn frame."""
+    assert cv2.imwrite(str(path), np.ascontiguousarray(drawn_frame(size, 0)))
+    return path
