@@ -21,21 +21,25 @@ class Recipe:
         average: share of the moving average that a step keeps (less in the first steps).
         norm_momentum: momentum of batch norms; torchvision's 0.01 is made for large batches.
         jaccard: weight of the soft Jaccard term.
+        balanced: share of the views that are centred on a class drawn evenly, so that rare ones are seen more often.
         seed: of everything random.
+        weights: what training starts from, as `--weights` takes it everywhere; "none" is random.
         hold_out: training frames whose stem starts so are kept out of training and scored as streets never seen.
     """
 
     epochs: int = 150
     batch: int = 8
-    crop: tuple[int, int] = (256, 352)
+    crop: tuple[int, int] = (288, 384)
     rate: float = 3e-3
     decay: float = 0.02
     warmup: float = 0.06
     clip: float = 5.0
     average: float = 0.998
     norm_momentum: float = 0.05
-    jaccard: float = 0.5
+    jaccard: float = 1.0
+    balanced: float = 0.25
     seed: int = 0
+    weights: str = "none"
     hold_out: str = ""
 
     def rate_at(self, progress: float) -> float:

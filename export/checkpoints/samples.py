@@ -69,11 +69,16 @@ def frequencies(samples: Sequence[Sample], classes: int) -> npt.NDArray[np.float
     return np.asarray(counts / np.sum(counts))
 
 
-def augment(sample: Sample, crop: tuple[int, int], rng: np.random.Generator) -> tuple[Image, Image]:
-    """A random view of a frame: scale, rotation, mirror, place and colours.
+def augment(sample: Sample, crop: tuple[int, int], balanced: float,
+            rng: np.random.Generator) -> tuple[Image, Image]:
+    """A random view of a frame: scale, width to height, rotation, mirror, place and colours.
 
-    Half of the views are centred on a pixel of a class drawn evenly among those present, so that the rare ones are
-    seen as often as the road.
+    Args:
+        sample: the frame.
+        crop: (H, W) of the view.
+        balanced: share of the views that are centred on a pixel of a class drawn evenly among those present. They show
+            the rare ones; too many of them, and a network sees rare classes everywhere on streets it does not know.
+        rng: source of all that is random.
 
     Returns:
         Image uint8 [*crop, 3] and label uint8 [*crop / LABEL_STEP]; what lies outside the frame is `IGNORE`.
@@ -81,17 +86,20 @@ def augment(sample: Sample, crop: tuple[int, int], rng: np.random.Generator) -> 
     import cv2
 
     height, width = sample.label.shape
-    scale = np.exp(rng.uniform(np.log(0.7), np.log(2.0)))
+    scale = np.exp(rng.uniform(np.log(0.6), np.log(1.8)))
+    wider = np.exp(rng.normal(0, 0.12))  # cameras of 16:9 are squeezed into 4:3, and the other way round
     angle = np.radians(rng.normal(0, 3))
     flip = -1.0 if rng.random() < 0.5 else 1.0
     y, x = rng.uniform(0, height), rng.uniform(0, width)
-    if rng.random() < 0.5:
+    if rng.random() < balanced:
         present = np.setdiff1d(sample.label, IGNORE)
         place = rng.choice(np.flatnonzero(sample.label.ravel() == rng.choice(present)))
         y, x = place // width + rng.normal(0, 30), place % width + rng.normal(0, 30)
     # Far from the border only what the crop can reach: a small frame under a large crop is centred.
-    y, x = (_inside(centre, side / scale, whole) for centre, side, whole in ((y, crop[0], height), (x, crop[1], width)))
-    linear = np.array([[np.cos(angle) * flip, -np.sin(angle)], [np.sin(angle) * flip, np.cos(angle)]]) / scale
+    down, across = scale / wider, scale * wider
+    y, x = _inside(y, crop[0] / down, height), _inside(x, crop[1] / across, width)
+    linear = np.array([[np.cos(angle) * flip, -np.sin(angle)], [np.sin(angle) * flip, np.cos(angle)]])
+    linear = linear / np.array([across, down])
     middle = np.array([crop[1] - 1, crop[0] - 1]) / 2
     image = _warped(sample.image, linear, np.array([x, y]) - linear @ middle, crop, cv2.INTER_LINEAR, (124, 116, 104))
     linear, middle = linear * LABEL_STEP, (middle - (LABEL_STEP - 1) / 2) / LABEL_STEP
@@ -115,10 +123,11 @@ def _warped(source: Image, linear: npt.NDArray[np.float64], offset: npt.NDArray[
 
 
 def _recoloured(image: Image, rng: np.random.Generator) -> Image:
-    """Random saturation, contrast, brightness and tint."""
+    """Random gamma, saturation, contrast, brightness and tint."""
     import cv2
 
-    x = image.astype(np.float32)
+    curve = 255 * (np.arange(256) / 255) ** np.exp(rng.normal(0, 0.2))
+    x = cv2.LUT(image, curve.astype(np.float32))
     grey = cv2.cvtColor(x, cv2.COLOR_RGB2GRAY)[..., np.newaxis]
     saturation, contrast = rng.uniform(0.6, 1.4, 2)
     tint = (rng.uniform(0.7, 1.35) * rng.uniform(0.93, 1.07, 3)).astype(np.float32)

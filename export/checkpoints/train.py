@@ -1,10 +1,11 @@
-"""Train a network on labelled frames, from nothing.
+"""Train a network on labelled frames, from nothing or from weights that are there.
 
     python -m export.checkpoints.train lraspp --data ../shared/data/camvid --epochs 150 --out DIR
 
 The recipe: AdamW with one warm-up and a cosine to zero, cross entropy with class weights plus a soft Jaccard term,
-random scale, rotation, place, mirror and colours, and an exponential moving average of the weights, which is what is
-kept. No epoch is chosen by its score: the last one counts, so that the score on `val` stays a measurement.
+random scale, aspect, rotation, place, mirror and colours, and an exponential moving average of the weights, which is
+what is kept. `--weights` starts from a checkpoint in place of random numbers: a second run of the schedule, or one's
+own data. No epoch is chosen by its score: the last one counts, so that the score on `val` stays a measurement.
 
 DIR gets NAME.safetensors (fp16) and its record NAME.json, a log NAME.jsonl, a curve NAME.png, and NAME.state.pt, from
 which `--resume` goes on after a kill: with the same outcome as an unbroken run, because everything random is drawn
@@ -48,7 +49,7 @@ def train(args: argparse.Namespace) -> int:
     """The command."""
     import torch
 
-    from export import spec
+    from export import spec, weights
     from export.checkpoints import record, samples, score
     from export.checkpoints.trainer import Trainer
 
@@ -64,10 +65,12 @@ def train(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(recipe.seed)
-    trainer = Trainer(entry, spec.load(args.name), seen, recipe, device_from(args.device), compiled=not args.no_compile)
+    network = spec.load(args.name)
+    start = weights.load_weights(network, entry, recipe.weights)
+    trainer = Trainer(entry, network, seen, recipe, device_from(args.device), compiled=not args.no_compile)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    provenance = record.provenance(recipe, data, len(seen), trainer.device, args.terms)
+    provenance = record.provenance(recipe, data, len(seen), trainer.device, args.terms) | {"start": start}
     state = out / f"{args.name}.state.pt"
     if args.resume:
         trainer.resume(state)

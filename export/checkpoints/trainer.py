@@ -78,8 +78,9 @@ class Trainer:
                          "seconds": round(time.perf_counter() - start, 1)})
 
     def _batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        views = [augment(self.samples[i], self.recipe.crop, np.random.default_rng((self.recipe.seed, self.epoch, i)))
-                 for i in indices]
+        recipe = self.recipe
+        views = [augment(self.samples[i], recipe.crop, recipe.balanced,
+                         np.random.default_rng((recipe.seed, self.epoch, i))) for i in indices]
         images, labels = (torch.from_numpy(np.stack(parts)) for parts in zip(*views))
         return images, labels
 

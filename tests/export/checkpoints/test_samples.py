@@ -21,7 +21,7 @@ def blocks() -> Sample:
 
 
 def test_the_same_seed_gives_the_same_view_and_another_seed_another() -> None:
-    first, again, other = (augment(blocks(), (64, 96), np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (augment(blocks(), (64, 96), 0.5, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(first, again))
     assert not np.array_equal(first[0], other[0])
 
@@ -30,7 +30,7 @@ def test_the_label_shows_what_the_image_shows(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(samples, "_recoloured", lambda image, _: image)
     right = total = 0
     for seed in range(20):
-        image, label = augment(blocks(), (64, 96), np.random.default_rng(seed))
+        image, label = augment(blocks(), (64, 96), 0.5, np.random.default_rng(seed))
         assert image.shape == (64, 96, 3)
         assert label.shape == (64 // LABEL_STEP, 96 // LABEL_STEP)
         centre = cv2.resize(image, (48, 32), interpolation=cv2.INTER_AREA)[..., 0]  # the mean of the 2×2 pixels
@@ -42,7 +42,7 @@ def test_the_label_shows_what_the_image_shows(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_lies_outside_the_frame_has_no_label() -> None:
-    _, label = augment(blocks(), (512, 512), np.random.default_rng(0))
+    _, label = augment(blocks(), (512, 512), 0.5, np.random.default_rng(0))
     assert (label[0] == 255).all()
     assert set(np.unique(label)) == {0, 1, 2, 3, 255}
 
