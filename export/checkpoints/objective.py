@@ -62,3 +62,16 @@ def soft_jaccard(logits: Tensor, labels: Tensor) -> Tensor:
     union = probability.sum((0, 2, 3)) + true - hits
     present = (true > 0).float()
     return ((1 - hits / union.clamp(min=1)) * present).sum() / present.sum().clamp(min=1)
+
+
+def distillation(logits: Tensor, taught: Tensor) -> Tensor:
+    """Kullback–Leibler divergence of the student's class probabilities from the teacher's, mean over all pixels
+    (Hinton et al., arXiv:1503.02531, at temperature 1): labelled or not, the teacher has a say on every pixel.
+
+    Args:
+        logits: float [N, C, h, w] of the student.
+        taught: float [N, C, h', w'] logits of the teacher, resized to the student's.
+    """
+    target = F.interpolate(taught.float(), size=logits.shape[-2:], mode="bilinear", align_corners=False).log_softmax(1)
+    apart = F.kl_div(logits.float().log_softmax(1), target, reduction="none", log_target=True)
+    return apart.sum(1).mean()

@@ -24,6 +24,8 @@ class Recipe:
         balanced: share of the views that are centred on a class drawn evenly, so that rare ones are seen more often.
         seed: of everything random.
         weights: what training starts from, as `--weights` takes it everywhere; "none" is random.
+        teacher: a network with bundled weights whose probabilities are learnt beside the labels; empty for none.
+        distill: weight of that term.
         hold_out: training frames whose stem starts so are kept out of training and scored as streets never seen.
     """
 
@@ -40,6 +42,8 @@ class Recipe:
     balanced: float = 0.25
     seed: int = 0
     weights: str = "none"
+    teacher: str = ""
+    distill: float = 1.0
     hold_out: str = ""
 
     def rate_at(self, progress: float) -> float:

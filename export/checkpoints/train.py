@@ -67,10 +67,20 @@ def train(args: argparse.Namespace) -> int:
     torch.manual_seed(recipe.seed)
     network = spec.load(args.name)
     start = weights.load_weights(network, entry, recipe.weights)
-    trainer = Trainer(entry, network, seen, recipe, device_from(args.device), compiled=not args.no_compile)
+    teacher, taught = None, {}
+    if recipe.teacher:
+        model = spec.spec(recipe.teacher)
+        if model.classes != entry.classes:
+            raise UserError(f"--teacher {model.name} knows the classes {model.classes.name}, "
+                            f"{entry.name} {entry.classes.name}", try_="a teacher of the same classes")
+        teacher = spec.load(model)
+        taught = {"teacher": weights.load_weights(teacher, model, None)}
+    trainer = Trainer(entry, network, seen, recipe, device_from(args.device), compiled=not args.no_compile,
+                      teacher=teacher)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    provenance = record.provenance(recipe, data, len(seen), trainer.device, args.terms) | {"start": start}
+    provenance = record.provenance(recipe, data, len(seen), trainer.device, args.terms)
+    provenance |= {"start": start, **taught}
     state = out / f"{args.name}.state.pt"
     if args.resume:
         trainer.resume(state)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from export.checkpoints.gradients import use_cpu_gradients
-from export.checkpoints.objective import class_weights, objective
+from export.checkpoints.objective import class_weights, distillation, objective
 from export.checkpoints.recipe import Recipe
 from export.checkpoints.samples import Sample, augment, frequencies
 from export.spec import ModelSpec
@@ -27,11 +27,12 @@ class Trainer:
     """A network in training: weights, their average, the optimiser, and how far they are."""
 
     def __init__(self, entry: ModelSpec, network: nn.Module, samples: Sequence[Sample], recipe: Recipe,
-                 device: torch.device, *, compiled: bool) -> None:
+                 device: torch.device, *, compiled: bool, teacher: nn.Module | None = None) -> None:
         self.entry, self.samples, self.recipe, self.device = entry, samples, recipe, device
         if len(samples) < recipe.batch:
             raise UserError(f"{len(samples)} training frames are fewer than one batch of {recipe.batch}")
         self.network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.teacher = None if teacher is None else teacher.to(device).eval()
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         for module in self.network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -56,7 +57,14 @@ class Trainer:
         return x
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        return objective(self.network(self.normalised(images)), labels.long(), self.weights, self.recipe.jaccard)
+        views, recipe = self.normalised(images), self.recipe
+        outputs = self.network(views)
+        loss = objective(outputs, labels.long(), self.weights, recipe.jaccard)
+        if self.teacher is None:
+            return loss
+        with torch.no_grad():
+            taught = self.teacher(views)
+        return loss + recipe.distill * distillation(outputs[0] if isinstance(outputs, tuple) else outputs, taught)
 
     def run_epoch(self, show: Callable[[str], None]) -> None:
         """One pass over the training frames; appends its loss to the log."""

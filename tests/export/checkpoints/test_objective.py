@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.checkpoints.objective import class_weights, objective, soft_jaccard
+from export.checkpoints.objective import class_weights, distillation, objective, soft_jaccard
 
 EVEN = torch.ones(2)
 
@@ -47,3 +47,12 @@ def test_low_resolution_logits_are_upsampled_to_the_labels() -> None:
     logits = torch.tensor([[[[9.0, -9.0]], [[-9.0, 9.0]]]])  # left class 0, right class 1
     labels = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 1]]])
     assert float(objective(logits, labels, EVEN, 0.0)) < 0.01
+
+
+def test_distillation_is_zero_where_the_teacher_says_the_same_and_the_divergence_elsewhere() -> None:
+    taught = torch.tensor([[[[2.0]], [[0.0]]]])
+    assert distillation(taught + 3, taught).item() == pytest.approx(0, abs=1e-6)
+    p = 1 / (1 + np.exp(-2.0))
+    by_hand = p * np.log(p / 0.5) + (1 - p) * np.log((1 - p) / 0.5)
+    assert distillation(torch.zeros(1, 2, 1, 1), taught).item() == pytest.approx(by_hand, rel=1e-5)
+    assert distillation(torch.zeros(1, 2, 4, 6), taught).item() == pytest.approx(by_hand, rel=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -67,6 +68,23 @@ def test_training_learns_what_is_easy() -> None:
     assert before < 0.5
     assert after.miou > 0.9
     assert taught.log[-1]["loss"] < taught.log[0]["loss"]
+
+
+def test_a_teacher_is_followed_where_it_contradicts_the_labels() -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=12, rate=2e-2, average=0.5)
+    teacher = trainer(recipe)
+    for _ in range(12):
+        teacher.run_epoch(silent)
+    turned = [dataclasses.replace(s, label=1 - s.label) for s in frames()]
+    scores = {}
+    for distill in (0.0, 20.0):
+        taught = Trainer(tiny.SPEC, tiny.network(), turned, dataclasses.replace(recipe, distill=distill),
+                         torch.device("cpu"), compiled=False, teacher=copy.deepcopy(teacher.average))
+        for _ in range(12):
+            taught.run_epoch(silent)
+        scores[distill] = score(taught.average, tiny.SPEC, frames(), taught.device).miou
+    assert scores[0.0] < 0.1
+    assert scores[20.0] > 0.9
 
 
 def test_a_state_of_another_recipe_is_refused(tmp_path: Path) -> None:
