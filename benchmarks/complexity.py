@@ -42,9 +42,9 @@ def graph_of_network(name: str, size: tuple[int, int] | None) -> tuple[onnx.Mode
 
     size = size or spec(name).counted_at
     wanted = request(name, weights="none", size=size)
-    for module in wanted.network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):  # fresh ones fold into biases of zero, which simplifying removes
-            torch.nn.init.uniform_(module.bias)
+    for parameter in wanted.network.parameters():
+        if parameter.ndim == 1:  # fresh biases are zero, and simplifying would remove them
+            torch.nn.init.uniform_(parameter)
     return global_pool_from_reduce_mean(simplified(onnx_from_torch(wanted))), size
 
 

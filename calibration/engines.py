@@ -6,9 +6,7 @@ and multiplies in float32; integer kernels may saturate, or round a little elsew
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,29 +55,6 @@ class Simulated:
 def integer(model: onnx.ModelProto) -> OnnxSession:
     """The engine as everybody gets it: ONNX Runtime with its fused integer kernels."""
     return OnnxSession(model.SerializeToString())
-
-
-class OpenVino:
-    """OpenVINO on the CPU, which fuses Q/DQ pairs by rules of its own.
-
-    Computes float layers in float32: by itself, it would take bf16 for them where the processor has it.
-    """
-
-    reuses_output = False
-
-    def __init__(self, path: Path) -> None:
-        import openvino
-
-        self._compiled: Any = openvino.Core().compile_model(os.fspath(path), "CPU", {
-            "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"})
-
-    def run(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """uint8 [1, H, W, 3] BGR → the graph's first output."""
-        return np.asarray(self._compiled(x)[0])
-
-    def close(self) -> None:
-        """Release the graph."""
-        self._compiled = None
 
 
 class Probe(Simulated):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.engines import OpenVino, Simulated
+from calibration.engines import Simulated
 from calibration.measure import Judge, Score
 from calibration.processor import Processor, this_processor
 from calibration.quantize import Plan, int8_from_float
@@ -25,6 +25,7 @@ from calibration.recipe import Outcome, Request, describe
 from calibration.source import load_onnx
 from runtime.cli import progress
 from runtime.sessions.onnx import OnnxSession
+from runtime.sessions.openvino import OpenvinoSession
 
 ROUNDS = 30
 """Interleaved rounds: every engine runs once in each, so that all see the same weather on a busy machine."""
@@ -59,7 +60,7 @@ def verdict(wanted: Request, outcome: Outcome) -> str:
     rows.append(_row("INT8, simulated in float", outcome.path.stat().st_size, outcome.judge, outcome.simulated))
     rows.append(_row("INT8, ONNX Runtime's kernels", outcome.path.stat().st_size, outcome.judge, outcome.engine))
     if has_openvino():
-        score = outcome.judge.score(OpenVino(outcome.path), "OpenVINO")
+        score = outcome.judge.score(OpenvinoSession(outcome.path), "OpenVINO")
         rows.append(_row("INT8, OpenVINO's kernels", outcome.path.stat().st_size, outcome.judge, score))
     for name, model in _small(outcome).items():
         rows.append(_row(name, model.ByteSize(), outcome.judge, outcome.judge.score(Simulated(model), name)))
@@ -156,7 +157,7 @@ def _engines() -> dict[str, Callable[[Path], Run]]:
     """The engines of this machine that run .onnx files."""
     found: dict[str, Callable[[Path], Run]] = {"ONNX Runtime": lambda path: OnnxSession(path).run}
     if has_openvino():
-        found["OpenVINO"] = lambda path: OpenVino(path).run
+        found["OpenVINO"] = lambda path: OpenvinoSession(path).run
     return found
 
 

@@ -66,6 +66,8 @@ def _outputs(group: argparse._ArgumentGroup) -> None:
 
 
 def _speed(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--engine", metavar="NAME", help="run the file with another engine than it was exported for: "
+                       "openvino reads .onnx files; default: the artifact's target")
     group.add_argument("--workers", type=int, metavar="N", help="frames that the engine works on at a time; default: 1")
     group.add_argument("--threads", type=int, metavar="N",
                        help="threads within one frame; default: the engine decides, or 1 with several workers")
@@ -85,14 +87,14 @@ def _command(args: argparse.Namespace) -> int:
     quiet_opencv()
     _check(args)
     if args.tune:
-        _tune(args.artifact)
+        _tune(args.artifact, args.engine)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service that is stopped ends as on Ctrl-C
     times = StageTimes()
     broken: BaseException | None = None
     with ExitStack() as stack:
         stream = stack.enter_context(Stream(
             args.artifact, open_source(args.source, args.size), policy=args.policy and Policy(args.policy),
-            workers=args.workers, threads=args.threads, alpha=args.alpha,
+            workers=args.workers, threads=args.threads, engine=args.engine, alpha=args.alpha,
             every=args.every, warp=args.warp == "flow", smooth=args.smooth, refine=_refinement(args),
             draw=bool(args.save or args.sheet or args.show or args.serve is not None)))
         if stream.workers > 1:
@@ -134,12 +136,12 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"cannot write masks into {args.masks}: it is not a folder")
 
 
-def _tune(path: Path) -> None:
+def _tune(path: Path, engine: str | None) -> None:
     from runtime import tune
     from runtime.artifact import open_artifact
 
-    artifact, engine = open_artifact(path)
-    tuning = tune.tune(artifact, engine)
+    artifact, file = open_artifact(path, engine)
+    tuning = tune.tune(artifact, file)
     kept = tune.remember(artifact, tuning)
     print(f"tuned (workers x threads): {', '.join(f'{name} {fps:.1f} FPS' for name, fps in tuning.fps.items())}; "
           f"remembered in {kept}", file=sys.stderr)

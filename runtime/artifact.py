@@ -19,6 +19,10 @@ FORMAT = 1
 """Version of the JSON. A reader refuses any other number rather than guess."""
 
 
+READERS = {"openvino": "onnx"}
+"""Engines that no exporter writes for, and whose files they read."""
+
+
 class OutputKind(str, Enum):
     """What the engine returns for a frame."""
 
@@ -183,17 +187,19 @@ def write_artifact(artifact: Artifact, engine: Path) -> Path:
     return target
 
 
-def open_artifact(path: str | Path) -> tuple[Artifact, Path]:
+def open_artifact(path: str | Path, engine: str | None = None) -> tuple[Artifact, Path]:
     """Read and check an artifact.
 
     Args:
         path: the engine file or its JSON.
+        engine: of `READERS`, to run the file with another engine than the one that it was exported for: it becomes the
+            artifact's `target`. None, or the target itself, changes nothing.
 
     Returns:
         The artifact and the path of its engine, whose hash has been compared with the JSON's.
 
     Raises:
-        UserError: a file is missing, the JSON is not ours, or the hash differs.
+        UserError: a file is missing, the JSON is not ours, the hash differs, or `engine` does not read such files.
     """
     path = Path(path)
     sidecar = path if path.suffix == ".json" else json_path(path)
@@ -205,11 +211,16 @@ def open_artifact(path: str | Path) -> tuple[Artifact, Path]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{sidecar} cannot be read ({error})") from error
     artifact = from_json(text, str(sidecar))
-    engine = sidecar.with_name(artifact.file)
-    if not engine.exists():
+    file = sidecar.with_name(artifact.file)
+    if not file.exists():
         raise UserError(f"{sidecar} describes {artifact.file}, which is not in {sidecar.parent}")
-    found = engine_sha256(engine)
+    found = engine_sha256(file)
     if found != artifact.sha256:
-        raise UserError(f"{engine} has SHA-256 {found[:12]}…, its JSON says {artifact.sha256[:12]}…: the file was "
+        raise UserError(f"{file} has SHA-256 {found[:12]}…, its JSON says {artifact.sha256[:12]}…: the file was "
                         "changed or cut short", try_=f"export {artifact.name} again")
-    return artifact, engine
+    if engine in (None, artifact.target):
+        return artifact, file
+    if READERS.get(str(engine)) != artifact.target:
+        able = [artifact.target, *(name for name, read in READERS.items() if read == artifact.target)]
+        raise UserError(f"--engine {engine} does not read {artifact.file}; expected {' or '.join(able)}")
+    return dataclasses.replace(artifact, target=str(engine)), file

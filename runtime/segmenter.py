@@ -41,18 +41,19 @@ class Segmenter:
         self._session = session
 
     @classmethod
-    def open(cls, path: str | Path, *, threads: int | None = None) -> Segmenter:
+    def open(cls, path: str | Path, *, threads: int | None = None, engine: str | None = None) -> Segmenter:
         """Open an engine file or its JSON.
 
         Args:
             path: the engine file or its JSON.
             threads: threads that the engine may use for one frame; None lets the engine decide.
+            engine: another one than the artifact was exported for, e.g. "openvino" for an .onnx file.
 
         Raises:
             UserError: the artifact is damaged, or no engine here can run it.
         """
-        artifact, engine = open_artifact(path)
-        return cls(artifact, open_session(artifact, engine, threads=threads))
+        artifact, file = open_artifact(path, engine)
+        return cls(artifact, open_session(artifact, file, threads=threads))
 
     def __call__(self, frame: Frame) -> Result:
         """Segment one frame.

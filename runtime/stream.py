@@ -73,6 +73,7 @@ class Stream:
         warp: False leaves the masks in between as they were.
         smooth: blend logits over time, against flicker.
         refine: improves a mask by looking at the frame, such as `runtime.refine`'s CRF.
+        engine: as in `Segmenter.open`.
 
     Raises:
         UserError: the artifact or the source cannot be used.
@@ -82,13 +83,14 @@ class Stream:
 
     def __init__(self, artifact: str | Path, source: str | Source | Iterable[Frame], *, policy: Policy | None = None,
                  workers: int | None = None, threads: int | None = None, draw: bool = True, alpha: float = 0.5,
-                 every: int = 1, warp: bool = True, smooth: bool = False, refine: Refine | None = None) -> None:
-        self.artifact, engine = open_artifact(artifact)
+                 every: int = 1, warp: bool = True, smooth: bool = False, refine: Refine | None = None,
+                 engine: str | None = None) -> None:
+        self.artifact, file = open_artifact(artifact, engine)
         opened = open_source(source) if isinstance(source, str) else source
         self.source = opened if isinstance(opened, Source) else from_frames(opened)
         self.policy = policy or (Policy.LATEST if self.source.live else Policy.EVERY)
         self.workers, self.threads = _setting(self.artifact, self.policy, workers, threads)
-        self._segmenters = [Segmenter(self.artifact, open_session(self.artifact, engine, threads=self.threads))
+        self._segmenters = [Segmenter(self.artifact, open_session(self.artifact, file, threads=self.threads))
                             for _ in range(self.workers)]
         self._temporal = _temporal(self.artifact, every, warp, smooth)
         self._refine = refine

@@ -144,8 +144,8 @@ def remember(artifact: Artifact, tuning: Tuning) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(json.dumps(asdict(tuning) | {"artifact": artifact.file, "machine": _machine()}, indent=2)
-                             + "\n", encoding="utf-8")
+        values = asdict(tuning) | {"artifact": artifact.file, "machine": _machine(artifact.target)}
+        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -154,14 +154,14 @@ def remember(artifact: Artifact, tuning: Tuning) -> Path:
 
 def _path(artifact: Artifact) -> Path:
     """`<cache>/edgeseg/tune-<hash of engine and machine>.json`."""
-    key = hashlib.sha256(json.dumps([artifact.sha256, _machine()]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([artifact.sha256, *_machine(artifact.target)]).encode()).hexdigest()[:16]
     return _cache() / "edgeseg" / f"tune-{key}.json"
 
 
-def _machine() -> list[str]:
-    """What must be the same for a measurement to hold: processor, cores that we may use, engine version."""
+def _machine(target: str) -> list[str]:
+    """What must be the same for a measurement to hold: processor, cores that we may use, engine and its version."""
     try:
-        engine = version("onnxruntime")
+        engine = version({"onnx": "onnxruntime"}.get(target, target))
     except PackageNotFoundError:
         engine = ""
     try:
@@ -169,7 +169,7 @@ def _machine() -> list[str]:
     except OSError:
         lines = []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return [platform.machine(), name or platform.processor(), str(cores()), engine]
+    return [platform.machine(), name or platform.processor(), str(cores()), target, engine]
 
 
 def _cache() -> Path:

@@ -6,16 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from runtime.artifact import READERS
 from runtime.sessions import targets
 
 EXPORT = Path(__file__).parent.parent.parent / "export"
+EXPORTED = [name for name in targets() if name not in READERS]
 
 
 def test_every_session_has_the_exporter_that_feeds_it():
-    assert [name for name in targets() if not (EXPORT / f"{name}.py").is_file()] == []
+    assert [name for name in EXPORTED if not (EXPORT / f"{name}.py").is_file()] == []
+    assert READERS.keys() <= set(targets())
+    assert set(READERS.values()) <= set(EXPORTED)
 
 
-@pytest.mark.parametrize("name", targets())
+@pytest.mark.parametrize("name", EXPORTED)
 def test_every_exporter_of_a_target_has_a_command_and_a_build(name):
     text = (EXPORT / f"{name}.py").read_text(encoding="utf-8")
     assert "\ndef build(" in text

@@ -1,0 +1,53 @@
+"""OpenVINO on x86 and Arm CPUs: reads the same `.onnx` files, and is the engine whose INT8 kernels pay off there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.artifact import Artifact
+from runtime.errors import MissingLibrary, UserError
+
+
+class OpenvinoSession:
+    """One compiled graph, for one thread at a time. Q/DQ pairs run in integer kernels, everything else in float32: by
+    itself, OpenVINO would take bfloat16 for it where the processor has that.
+
+    Args:
+        model: the file's path.
+        threads: threads within one frame; None lets OpenVINO decide.
+    """
+
+    reuses_output = False
+
+    def __init__(self, model: Path, *, threads: int | None = None) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingLibrary("openvino", "running .onnx files with OpenVINO", "openvino") from error
+        settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        try:
+            self._compiled: Any = openvino.Core().compile_model(os.fspath(model), "CPU", settings)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise UserError(f"OpenVINO {openvino.__version__} cannot load {model} ({reason})",
+                            try_="--engine onnx, ONNX Runtime") from error
+
+    def run(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """uint8 [1, H, W, 3] BGR → the graph's first output."""
+        return np.asarray(self._compiled(x)[0])
+
+    def close(self) -> None:
+        """Release the graph."""
+        self._compiled = None
+
+
+def open(artifact: Artifact, engine: Path, *, threads: int | None = None) -> OpenvinoSession:
+    """Open an artifact's `.onnx` file; see `runtime.sessions.open_session`."""
+    return OpenvinoSession(engine, threads=threads)
