@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--csv", type=Path, metavar="FILE.csv", help="write one row per frame")
     parser.add_argument("--worst", type=Path, metavar="FILE.png", help="draw the four worst frames")
     parser.add_argument("--json", type=Path, metavar="FILE.json", help="write the figures as JSON")
+    parser.add_argument("--engine", metavar="NAME", help="as for python -m runtime: openvino reads .onnx files")
     parser.add_argument("--threads", type=int, help="threads within one frame; default: the engine decides")
     return cli.run(_command, parser, argv)
 
@@ -60,7 +61,7 @@ def _command(args: argparse.Namespace) -> int:
     if args.max_frames is not None:
         kept = set(evenly_spaced([p.image for p in pairs], args.max_frames))
         pairs = [p for p in pairs if p.image in kept]
-    with Segmenter.open(args.artifact, threads=args.threads) as segmenter:
+    with Segmenter.open(args.artifact, threads=args.threads, engine=args.engine) as segmenter:
         mapping = label_map(args.labels, segmenter.artifact.classes, args.ignore)
         accuracy = evaluate(segmenter, pairs, mapping)
         if args.worst:

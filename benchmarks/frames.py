@@ -16,7 +16,7 @@ SHOWN = 3
 SHOWN_WIDTH = 480
 
 
-def accuracy_row(path: Path, data: Path, out: Path, max_frames: int | None) -> Measurement:
+def accuracy_row(path: Path, data: Path, out: Path, max_frames: int | None, engine: str | None = None) -> Measurement:
     """Measure an artifact through the runtime that ships, and draw its masks.
 
     Args:
@@ -24,6 +24,7 @@ def accuracy_row(path: Path, data: Path, out: Path, max_frames: int | None) -> M
         data: images/ and labels/ in the network's own class order.
         out: overlays go into its folder "overlays"; the row has their paths relative to it.
         max_frames: at most so many, evenly spread; None for all.
+        engine: as in `Segmenter.open`.
     """
     from benchmarks import machine
     from benchmarks.accuracy import evaluate, summary
@@ -34,7 +35,7 @@ def accuracy_row(path: Path, data: Path, out: Path, max_frames: int | None) -> M
 
     pairs = find_pairs(data)
     kept = set(evenly_spaced([pair.image for pair in pairs], max_frames or len(pairs)))
-    with Segmenter.open(path) as segmenter:
+    with Segmenter.open(path, engine=engine) as segmenter:
         artifact = segmenter.artifact
         mapping = label_map("own", artifact.classes)
         figures = summary(evaluate(segmenter, [pair for pair in pairs if pair.image in kept], mapping))
@@ -59,7 +60,7 @@ def _overlays(segmenter: Segmenter, pairs: Sequence[Pair], mapping: LabelMap, ou
     colours[:len(segmenter.artifact.palette)] = segmenter.artifact.palette
     found = {}
     for name, frame, label in read_pairs(pairs, mapping):
-        files = {"mask": Path("overlays") / f"{segmenter.artifact.sha256[:12]}-{name}.jpg",
+        files = {"mask": Path("overlays") / f"{segmenter.artifact.sha256[:12]}-{segmenter.artifact.target}-{name}.jpg",
                  "label": Path("overlays") / f"label-{name}.jpg"}
         for kind, classes in (("mask", segmenter(frame).mask), ("label", label)):
             _write(out / files[kind], frame, colours[classes], label != 255 if kind == "label" else label >= 0)

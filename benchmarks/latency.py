@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from time import process_time
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,8 @@ class Record:
 
 
 def measure(artifacts: Sequence[Path], threads: Sequence[int | None] = (None,), rule: Rule = SINGLE_STREAM,
-            frames: Path | None = None, command: str | None = None) -> list[Measurement]:
+            frames: Path | None = None, command: str | None = None, *,
+            engines: Sequence[str | None] = (None,)) -> list[Measurement]:
     """Measure artifacts in turn.
 
     Args:
@@ -77,19 +78,20 @@ def measure(artifacts: Sequence[Path], threads: Sequence[int | None] = (None,), 
         rule: how much.
         frames: folder of images to run on; None for drawn frames.
         command: for the rows; None for the command that is running.
+        engines: as in `Segmenter.open`; every artifact is measured with each of them.
 
     Returns:
-        A row for each artifact and number of threads.
+        A row for each artifact, engine and number of threads.
 
     Raises:
         UserError: an artifact cannot run here.
     """
     from benchmarks.worker import Worker
 
-    wanted = [(path, count) for path in artifacts for count in threads]
+    wanted = product(artifacts, threads, engines)
     order = random.Random(0)
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(path, count, frames)) for path, count in wanted]
+        workers = [stack.enter_context(Worker(path, count, engine, frames)) for path, count, engine in wanted]
         records = [Record(worker, worker.ask(warm=True)) for worker in workers]
         for _ in cli.progress(range(rule.rounds), rule.rounds, "latency"):
             for record in order.sample(records, len(records)):
@@ -104,7 +106,7 @@ def _rows(records: Sequence[Record], rule: Rule, command: str | None) -> list[Me
 
     run, rows = f"{now()} {random.SystemRandom().getrandbits(32):08x}", []
     for record in records:
-        artifact, engine = open_artifact(record.worker.path)
+        artifact, engine = open_artifact(record.worker.path, record.worker.engine)
         complaints = record.spell.complaints()
         if not record.warmed["settled"]:
             complaints += (f"the warm-up did not settle within {record.warmed['queries']} queries",)
@@ -194,16 +196,22 @@ def thread_counts(text: str) -> list[int]:
     return counts
 
 
+def engine_names(text: str) -> list[str | None]:
+    """Parse "onnx,openvino"."""
+    return list(text.split(","))
+
+
 def command(args: argparse.Namespace) -> int:
     """Measure, print, and keep the rows where asked."""
     from benchmarks.measurement import append
     from runtime.artifact import open_artifact
 
-    for path in args.artifacts:
-        open_artifact(path)  # a damaged one is named before minutes are spent on the others
+    for path, engine in product(args.artifacts, args.engines):
+        open_artifact(path, engine)  # a damaged one is named before minutes are spent on the others
     if args.frames is not None and not args.frames.is_dir():
         raise UserError(f"--frames {args.frames} is not a folder; expected one with images")
-    rows = measure(args.artifacts, args.threads or (None,), QUICK if args.quick else SINGLE_STREAM, args.frames)
+    rows = measure(args.artifacts, args.threads or (None,), QUICK if args.quick else SINGLE_STREAM, args.frames,
+                   engines=args.engines)
     if args.rows:
         append(args.rows, rows)
     print(table(rows))
@@ -217,6 +225,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("artifacts", nargs="+", type=Path, metavar="ARTIFACT", help="engine files or their JSON")
     parser.add_argument("--threads", type=thread_counts, metavar="N,...",
                         help="threads within one frame, each measured; default: the engine decides")
+    parser.add_argument("--engines", type=engine_names, default=[None], metavar="NAME,...",
+                        help="each measured: onnx, openvino; default: the one that the artifact was exported for")
     parser.add_argument("--frames", type=Path, metavar="DIR", help="images to run on; default: drawn frames")
     parser.add_argument("--quick", action="store_true",
                         help=f"{QUICK}, instead of {SINGLE_STREAM}; the rows are marked")

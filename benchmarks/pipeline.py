@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runtime import cli
 from runtime.errors import UserError
@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", required=True, metavar="VIDEO", help="a video or a folder of images; repeated")
     parser.add_argument("--naive", type=Path, metavar="ARTIFACT",
                         help="the same network with --output logits, for a serial loop with numpy's argmax")
+    parser.add_argument("--engine", metavar="NAME", help="as for python -m runtime: openvino reads .onnx files")
     parser.add_argument("--frames", type=int, default=60, help="frames of each contender per round")
     parser.add_argument("--rounds", type=int, default=7, help="rounds")
     parser.add_argument("--workers", type=int, default=2, help="one-thread sessions of the frame-parallel contenders")
@@ -160,7 +161,6 @@ def _command(args: argparse.Namespace) -> int:
 
     from benchmarks import machine
     from runtime.channel import Policy
-    from runtime.stream import Stream
     from runtime.video import quiet_opencv
 
     quiet_opencv()
@@ -171,8 +171,7 @@ def _command(args: argparse.Namespace) -> int:
     before, cpu = machine.snapshot(), time.process_time()
     with ExitStack() as stack:
         turns = _race(args, stack)
-    live = camera(Stream(args.artifact, repeated(args.source, args.camera_fps), policy=Policy.LATEST, workers=1),
-                  args.frames)
+    live = camera(_stream(args, args.camera_fps, policy=Policy.LATEST, workers=1), args.frames)
     others = machine.spell(before, machine.snapshot(), time.process_time() - cpu)
     values = _values(turns) | {f"camera_{key}": value for key, value in live.items()}
     _print(args, turns, live, others.others_share)
@@ -183,14 +182,20 @@ def _command(args: argparse.Namespace) -> int:
     return 0
 
 
+def _stream(args: argparse.Namespace, fps: float, **options: Any) -> Stream:
+    """The artifact on the source, repeated without end at a rate of `fps`."""
+    from runtime.stream import Stream
+
+    return Stream(args.artifact, repeated(args.source, fps), engine=args.engine, **options)
+
+
 def _race(args: argparse.Namespace, stack: ExitStack) -> dict[str, Turns]:
     """All contenders in turn; the first is what the others are compared with."""
     from runtime.artifact import OutputKind, open_artifact
     from runtime.sessions import open_session
     from runtime.sources import open_source
-    from runtime.stream import Stream
 
-    artifact, engine = open_artifact(args.artifact)
+    artifact, engine = open_artifact(args.artifact, args.engine)
     inputs = [artifact.preprocess(shot.image) for shot in islice(open_source(args.source).shots, 8)]
 
     def sessions(count: int, threads: int | None) -> list[Session]:
@@ -204,9 +209,8 @@ def _race(args: argparse.Namespace, stack: ExitStack) -> dict[str, Turns]:
     contenders: dict[str, Callable[[], tuple[float, float]]] = {
         "engine only": lambda: engine_only(one, inputs, args.frames),
         f"engine only, {args.workers} at a time": lambda: engine_only(several, inputs, args.frames),
-        "pipeline": lambda: whole_way(Stream(args.artifact, repeated(args.source, 30), workers=1), args.frames),
-        f"pipeline, {args.workers} at a time": lambda: whole_way(
-            Stream(args.artifact, repeated(args.source, 30), workers=args.workers), args.frames),
+        "pipeline": lambda: whole_way(_stream(args, 30, workers=1), args.frames),
+        f"pipeline, {args.workers} at a time": lambda: whole_way(_stream(args, 30, workers=args.workers), args.frames),
     }
     if args.naive:
         full, full_engine = open_artifact(args.naive)
@@ -264,7 +268,7 @@ def _row(args: argparse.Namespace, values: dict[str, float], invalid: tuple[str,
     from benchmarks.measurement import row
     from runtime.artifact import open_artifact
 
-    return row("pipeline", open_artifact(args.artifact)[0], values, samples=args.frames * args.rounds,
+    return row("pipeline", open_artifact(args.artifact, args.engine)[0], values, samples=args.frames * args.rounds,
                machine=machine.describe() | {"load": machine.load()}, invalid=invalid,
                details={"source": args.source, "rounds": args.rounds, "workers": args.workers})
 
@@ -273,10 +277,8 @@ def _steady(args: argparse.Namespace) -> int:
     """Run many frames and watch the resident memory: a leak shows as a slope."""
     import numpy as np
 
-    from runtime.stream import Stream
-
     seen: list[tuple[int, float]] = []
-    stream = Stream(args.artifact, repeated(args.source, 30), workers=args.workers)
+    stream = _stream(args, 30, workers=args.workers)
     for result in cli.progress(islice(stream, args.steady), args.steady, "frames"):
         if result.index % 100 == 99:
             seen.append((result.index + 1, _resident_mb()))

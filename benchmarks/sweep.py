@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ class Sweep:
         data: labelled frames (images/ and labels/) for accuracy.
         calibration: images for INT8; None where there are none.
         out: folder for artifacts, rows and overlays.
-        threads: as in `benchmarks.latency`.
+        threads, engines: as in `benchmarks.latency`.
         quick: fewer queries; the rows are marked.
         max_frames: frames for accuracy at most; None for all.
     """
@@ -56,6 +57,7 @@ class Sweep:
     calibration: Path | None
     out: Path
     threads: tuple[int | None, ...]
+    engines: tuple[str | None, ...]
     quick: bool
     max_frames: int | None
 
@@ -151,14 +153,17 @@ def _alone(path: Path, sweep: Sweep, say: Callable[[str], None]) -> Iterator[Mea
     from runtime.artifact import open_artifact
 
     artifact, _ = open_artifact(path)
-    have = {entry.kind for entry in known(sweep) if entry.sha256 == artifact.sha256}
-    steps: dict[str, Callable[[], Measurement]] = {
-        "complexity": lambda: complexity.measured(str(path), None)[0],
-        "accuracy": lambda: accuracy_row(path, sweep.data, sweep.out, sweep.max_frames),
-        "layers": lambda: roofline.measure(path, sweep.threads[0], runs=8 if sweep.quick else roofline.RUNS)}
-    for kind, step in steps.items():
-        if kind not in have:
-            say(f"{path.name}: {kind}")
+    have = {(entry.kind, entry.target) for entry in known(sweep) if entry.sha256 == artifact.sha256}
+    steps: dict[tuple[str, str], Callable[[], Measurement]] = {
+        ("complexity", artifact.target): lambda: complexity.measured(str(path), None)[0],
+        ("layers", artifact.target): lambda: roofline.measure(path, sweep.threads[0],
+                                                              runs=8 if sweep.quick else roofline.RUNS)}
+    for engine in sweep.engines:
+        steps["accuracy", engine or artifact.target] = partial(accuracy_row, path, sweep.data, sweep.out,
+                                                               sweep.max_frames, engine)
+    for (kind, target), step in steps.items():
+        if (kind, target) not in have:
+            say(f"{path.name}: {kind} ({target})")
             yield step()
 
 
@@ -168,14 +173,18 @@ def _latency(paths: Sequence[Path], size: str, sweep: Sweep, say: Callable[[str]
     from benchmarks.measurement import append
     from runtime.artifact import open_artifact
 
-    have = {(entry.sha256, entry.details.get("threads")) for entry in known(sweep)
+    have = {(entry.sha256, entry.target, entry.details.get("threads")) for entry in known(sweep)
             if entry.kind == "latency" and entry.quick <= sweep.quick}
-    missing = [path for path in paths
-               if not all((open_artifact(path)[0].sha256, count) in have for count in sweep.threads)]
+
+    def done(path: Path) -> bool:
+        opened = [open_artifact(path, engine)[0] for engine in sweep.engines]
+        return have >= {(artifact.sha256, artifact.target, count) for artifact in opened for count in sweep.threads}
+
+    missing = [path for path in paths if not done(path)]
     if missing:
         say(f"{size}: latency of {len(missing)} artifacts")
         append(sweep.rows, measure(missing, sweep.threads, QUICK if sweep.quick else SINGLE_STREAM,
-                                   sweep.data / "images"))
+                                   sweep.data / "images", engines=sweep.engines))
 
 
 def known(sweep: Sweep) -> list[Measurement]:
@@ -218,7 +227,7 @@ def command(args: argparse.Namespace) -> int:
         spec(name)
     calibration = args.calibration or args.data.parent / "train" / "images"
     sweep = Sweep(args.data, calibration if calibration.is_dir() else None, args.out, tuple(args.threads or (None,)),
-                  args.quick, args.max_frames)
+                  tuple(args.engines), args.quick, args.max_frames)
     args.out.mkdir(parents=True, exist_ok=True)
     wanted = candidates(models, args.sizes, args.precisions, args.weights)
     run(sweep, wanted, lambda line: print(line, flush=True))
@@ -230,7 +239,7 @@ def command(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m benchmarks sweep`."""
-    from benchmarks.latency import thread_counts
+    from benchmarks.latency import engine_names, thread_counts
 
     parser = cli.parser("benchmarks.sweep", "Export and measure networks x sizes x precisions; run again to go on.",
                         "python -m benchmarks sweep --models lraspp,dfanet-a --sizes 256x512,360x480 "
@@ -245,6 +254,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", action="append", default=[], metavar="[NAME=]SOURCE",
                         help="as for export.onnx, for one network or for all; default: bundled")
     parser.add_argument("--threads", type=thread_counts, metavar="N,...", help="default: the engine decides")
+    parser.add_argument("--engines", type=engine_names, default=[None], metavar="NAME,...",
+                        help="each measured: onnx (ONNX Runtime), openvino; default: onnx")
     parser.add_argument("--max-frames", type=int, metavar="N", help="for accuracy, evenly spread; default: all")
     parser.add_argument("--quick", action="store_true", help="fewer queries; the rows are marked")
     parser.add_argument("--out", type=Path, default=Path("out/sweep"), metavar="DIR", help="artifacts and rows.jsonl")

@@ -38,6 +38,7 @@ class Worker:
     Args:
         path: the artifact.
         threads: as in `Segmenter.open`.
+        engine: as in `Segmenter.open`.
         frames: folder of images to run on; None for drawn frames.
 
     Attributes:
@@ -47,11 +48,11 @@ class Worker:
         UserError: the artifact cannot run here.
     """
 
-    def __init__(self, path: Path, threads: int | None, frames: Path | None) -> None:
-        self.path, self.threads = path, threads
+    def __init__(self, path: Path, threads: int | None, engine: str | None, frames: Path | None) -> None:
+        self.path, self.threads, self.engine = path, threads, engine
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
-        arguments = json.dumps({"path": os.fspath(path), "threads": threads, "frames": frames and os.fspath(frames),
-                                "spawned": perf_counter()})
+        arguments = json.dumps({"path": os.fspath(path), "threads": threads, "engine": engine,
+                                "frames": frames and os.fspath(frames), "spawned": perf_counter()})
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._errors, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
@@ -103,7 +104,7 @@ def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str,
     """The child's end.
 
     Args:
-        arguments: "path", "threads", "frames" as in `Worker`, and "spawned", the parent's clock when it began.
+        arguments: "path", "threads", "engine" and "frames" as in `Worker`; "spawned", the parent's clock at the start.
         requests: one per line.
         say: sends an answer.
     """
@@ -113,7 +114,7 @@ def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str,
 
     before, start = resident_mb(), perf_counter()
     try:
-        segmenter = Segmenter.open(arguments["path"], threads=arguments["threads"])
+        segmenter = Segmenter.open(arguments["path"], threads=arguments["threads"], engine=arguments["engine"])
         loaded = perf_counter()
         height, width = segmenter.artifact.preprocess.size
         segmenter(np.zeros((height, width, 3), dtype=np.uint8))

@@ -10,7 +10,7 @@ from benchmarks.measurement import Measurement
 
 @dataclass(frozen=True)
 class Candidate:
-    """One artifact with one number of threads.
+    """One artifact with one engine and one number of threads.
 
     Attributes:
         latency: its latency row.
@@ -49,13 +49,14 @@ class Candidate:
 
 def joined(rows: Iterable[Measurement]) -> list[Candidate]:
     """Candidates in the order of their latency; of several rows of one kind the newest counts."""
-    newest: dict[tuple[str, str, int], Measurement] = {}
+    newest: dict[tuple[str, str, str, int], Measurement] = {}
     for entry in sorted(rows, key=lambda entry: entry.at):
         if entry.sha256:
             threads = entry.details.get("threads", 0) if entry.kind == "latency" else 0
-            newest[entry.sha256, entry.kind, threads] = entry
-    found = [Candidate(entry, {kind: other for (sha256, kind, _), other in newest.items()
-                               if sha256 == entry.sha256 and kind != "latency"})
+            newest[entry.sha256, entry.target, entry.kind, threads] = entry
+    found = [Candidate(entry, {kind: other for (sha256, target, kind, _), other in newest.items()
+                               if sha256 == entry.sha256 and kind != "latency"
+                               and (target == entry.target or kind == "complexity")})
              for entry in newest.values() if entry.kind == "latency"]
     return sorted(found, key=lambda candidate: candidate.p50)
 

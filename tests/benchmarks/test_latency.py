@@ -94,11 +94,11 @@ def test_damaged_artifact_is_named_before_anything_is_measured(
 
 def test_artifact_that_cannot_run_here_is_an_error_with_the_engines_reason(engine: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
-        Worker(tmp_path / "missing.onnx", None, None)
+        Worker(tmp_path / "missing.onnx", None, None, None)
 
 
 def test_process_that_dies_is_an_error_and_not_a_missing_row(engine: Path) -> None:
-    with Worker(engine, 1, None) as worker:
+    with Worker(engine, 1, None, None) as worker:
         worker._process.kill()
         with pytest.raises(Incomplete, match="ended with code -9"):
             worker.ask(warm=True)
@@ -107,7 +107,7 @@ def test_process_that_dies_is_an_error_and_not_a_missing_row(engine: Path) -> No
 def test_frames_of_ones_own_are_used(engine: Path, tmp_path: Path) -> None:
     for number in range(2):
         tiny.picture(tmp_path / f"{number}.png")
-    with Worker(engine, 1, tmp_path) as worker:
+    with Worker(engine, 1, None, tmp_path) as worker:
         assert worker.opened["frames"] == 2
 
 

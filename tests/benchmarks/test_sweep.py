@@ -30,6 +30,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+KINDS = [("complexity", "onnx"), ("layers", "onnx"), ("accuracy", "onnx"), ("accuracy", "openvino"),
+         ("latency", "onnx"), ("latency", "openvino")]
+"""The rows of one artifact with two engines."""
+
+
 @pytest.fixture(scope="module")
 def profile(engine: Path) -> Measurement:
     """Measured once, as the ceilings take seconds."""
@@ -47,7 +52,7 @@ def plan(data: Path, engine: Path, profile: Measurement, tmp_path: Path, monkeyp
     monkeypatch.setattr(sweep, "exported", exported)
     monkeypatch.setattr(latency, "QUICK", Rule(4, 0, 2, quick=True))
     monkeypatch.setattr(roofline, "measure", lambda path, threads, runs: profile)
-    return Sweep(data, None, tmp_path, (1,), True, 3)
+    return Sweep(data, None, tmp_path, (1,), ("onnx", "openvino"), True, 3)
 
 
 def silent(line: str) -> None:
@@ -57,9 +62,9 @@ def silent(line: str) -> None:
 def test_speed_accuracy_and_counts_come_from_the_same_artifact(plan: Sweep) -> None:
     run(plan, [TINY], silent)
     found = read(plan.rows)
-    assert [entry.kind for entry in found] == ["complexity", "accuracy", "layers", "latency"]
+    assert [(entry.kind, entry.target) for entry in found] == KINDS
     assert len({entry.sha256 for entry in found}) == 1
-    accuracy = found[1]
+    accuracy = found[2]
     assert accuracy.samples == 3
     assert accuracy.invalid == ("the weights are random",)
     assert 0 <= accuracy.values["miou_low"] <= accuracy.values["miou"] <= accuracy.values["miou_high"] <= 1
@@ -77,10 +82,10 @@ def test_second_run_measures_nothing_again(plan: Sweep) -> None:
 
 def test_run_after_a_kill_measures_what_is_missing(plan: Sweep) -> None:
     run(plan, [TINY], silent)
-    complexity, accuracy, *_ = read(plan.rows)
-    plan.rows.write_text(to_line(complexity) + "\n" + to_line(accuracy)[:99], encoding="utf-8")
+    complexity, layers, *_ = read(plan.rows)
+    plan.rows.write_text(to_line(complexity) + "\n" + to_line(layers)[:99], encoding="utf-8")
     run(plan, [TINY], silent)
-    assert [entry.kind for entry in read(plan.rows)] == ["complexity", "accuracy", "layers", "latency"]
+    assert [(entry.kind, entry.target) for entry in read(plan.rows)] == KINDS
 
 
 def test_what_cannot_run_here_is_skipped_with_its_reason_and_the_rest_goes_on(plan: Sweep) -> None:
@@ -89,7 +94,7 @@ def test_what_cannot_run_here_is_skipped_with_its_reason_and_the_rest_goes_on(pl
     first, *others = read(plan.rows)
     assert first.kind == "skipped"
     assert first.details["reason"] == "absent has no bundled weights"
-    assert len(others) == 4
+    assert len(others) == len(KINDS)
     assert "absent 32x48 fp32: skipped: absent has no bundled weights" in said
 
 
