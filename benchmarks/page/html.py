@@ -47,7 +47,8 @@ def page(candidates: Sequence[Candidate], skipped: Sequence[Measurement], decisi
         "figures": json.dumps(figures).replace("<", "\\u003c"),
         "headline": escape(decision.headline), "reasons": _list(decision.reasons), "warning": _warning(candidates),
         "filters": _filters(candidates), "table": _table(candidates, decision), "classes": _classes(candidates),
-        "profiles": _profiles(profiled), "overlays": _overlays(candidates, folders), "skipped": _skipped(skipped),
+        "profiles": _profiles(profiled), "videos": _videos(candidates),
+        "overlays": _overlays(candidates, folders), "skipped": _skipped(skipped),
         "conditions": _conditions(candidates), "commands": _commands(candidates), "command": escape(command),
         "count": str(len(candidates)),
     }
@@ -125,6 +126,26 @@ def _classes(candidates: Sequence[Candidate]) -> str:
 
 def _heat(iou: float | None) -> str:
     return "<td>–</td>" if iou is None else f'<td style="--v:{iou:.3f}">{100 * iou:.1f}</td>'
+
+
+VIDEO = (("engine only, FPS", "engine_only_fps", ".1f"), ("decode to overlay, FPS", "pipeline_fps", ".1f"),
+         ("/ engine only", "pipeline_over_engine_only", ".2f"), ("naive loop, FPS", "naive_loop_fps", ".1f"),
+         ("/ naive loop", "pipeline_over_naive_loop", ".2f"), ("camera: shown after, ms", "camera_age_p50_ms", ".0f"),
+         ("/ inference", "camera_age_over_inference", ".2f"), ("dropped", "camera_dropped", ".0f"))
+"""Columns of the table about video: title, key in a "pipeline" row's values, format."""
+
+
+def _videos(candidates: Sequence[Candidate]) -> str:
+    """What is left of the engine's speed on a video and on a camera; "" where nobody measured it."""
+    measured = [(c, c.others["pipeline"]) for c in candidates if "pipeline" in c.others]
+    if not measured:
+        return ""
+    head = "".join(f"<th>{escape(title)}</th>" for title, _, _ in VIDEO)
+    rows = "".join(f"<tr><th>{escape(c.label)}{' <span class=badge>invalid</span>' if entry.invalid else ''}</th>"
+                   + "".join(f"<td>{format(entry.values[key], how) if key in entry.values else '–'}</td>"
+                             for _, key, how in VIDEO) + "</tr>" for c, entry in measured)
+    return ("<h3>On a video, and on a camera that shows only the latest frame</h3><div class='scroll'>"
+            f"<table id='videos'><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>")
 
 
 def _profiles(profiled: Sequence[Candidate]) -> str:

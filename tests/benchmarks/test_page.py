@@ -36,6 +36,25 @@ def test_thread_counts_of_one_artifact_are_candidates_of_their_own_and_share_its
     assert [c.miou for c in found] == [0.6, 0.6]
 
 
+def test_two_engines_of_one_artifact_are_candidates_of_their_own_with_their_own_accuracy_and_shared_counts() -> None:
+    counts = replace(rows.latency(), kind="complexity")
+    found = joined([rows.latency(), rows.accuracy(), counts, rows.latency(p50=5, target="openvino"),
+                    rows.accuracy(miou=0.5, target="openvino")])
+    assert [(c.label, c.miou) for c in found] == [("fast 360x480 fp32 openvino", 0.5), ("fast 360x480 fp32 onnx", 0.6)]
+    assert all("complexity" in c.others for c in found)
+
+
+def test_what_is_left_of_the_speed_on_a_video_has_a_table_of_its_own(tmp_path: Path) -> None:
+    video = replace(rows.latency(), kind="pipeline", values={
+        "engine_only_fps": 25.0, "pipeline_fps": 24.0, "pipeline_over_engine_only": 0.96, "camera_dropped": 7.0})
+    append(tmp_path / "rows.jsonl", [*rows.three(), video])
+    assert main([str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "page.html")]) == 0
+    table = re.search(r"<table id='videos'>.*?</table>", (tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert table is not None
+    cells = re.findall(r"<t[hd]>(.*?)</t[hd]>", table[0].split("<tbody>")[1])
+    assert cells == ["fast 360x480 fp32 onnx", "25.0", "24.0", "0.96", "–", "–", "–", "–", "7"]
+
+
 def test_front_leaves_out_what_another_beats_in_both() -> None:
     assert [c.latency.name for c in front(joined(rows.three()))] == ["fast", "accurate"]
 
