@@ -14,12 +14,13 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import cli
 from runtime.errors import UserError
+from runtime.files import in_one_piece, write_text
 
 if TYPE_CHECKING:
     from calibration.accuracy import Accuracy, Mask
@@ -65,14 +66,14 @@ def _command(args: argparse.Namespace) -> int:
         mapping = label_map(args.labels, segmenter.artifact.classes, args.ignore)
         accuracy = evaluate(segmenter, pairs, mapping)
         if args.worst:
-            _in_one_piece(args.worst, lambda p: draw_worst(p, segmenter, accuracy, pairs, mapping))
+            draw_worst(args.worst, segmenter, accuracy, pairs, mapping)
     if args.csv:
-        _in_one_piece(args.csv, lambda p: write_csv(p, accuracy))
+        write_csv(args.csv, accuracy)
     figures = summary(accuracy)
     if args.json:
         text = json.dumps({"artifact": segmenter.artifact.sha256, "file": segmenter.artifact.file,
                            "data": str(args.data), **figures}, indent=2) + "\n"
-        _in_one_piece(args.json, lambda p: p.write_text(text, encoding="utf-8"))
+        write_text(args.json, text)
     print(table(accuracy))
     if mapping.unused:
         print(f"not counted, because the network has no such class: {', '.join(mapping.unused)}")
@@ -130,7 +131,7 @@ def write_csv(path: Path, accuracy: Accuracy) -> None:
     """One row per frame: name, mIoU over the classes in it, pixel accuracy, IoU per class (empty where absent)."""
     from calibration.accuracy import iou, pixel_accuracy
 
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with in_one_piece(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["frame", "miou", "pixel_accuracy", *accuracy.classes])
         for name, mean, counts in zip(accuracy.frames, accuracy.frame_miou, accuracy.counts):
@@ -148,6 +149,7 @@ def draw_worst(path: Path, segmenter: Segmenter, accuracy: Accuracy, pairs: Sequ
     from calibration.accuracy import IGNORE
     from calibration.labels import read_pairs
     from runtime.overlay import Painter
+    from runtime.video import write_png
 
     order = [int(i) for i in np.argsort(accuracy.frame_miou) if not math.isnan(accuracy.frame_miou[i])][:count]
     painter = Painter(segmenter.artifact.classes, segmenter.artifact.palette, alpha=0.6)
@@ -162,17 +164,7 @@ def draw_worst(path: Path, segmenter: Segmenter, accuracy: Accuracy, pairs: Sequ
         rows.append(np.hstack([cv2.resize(tile, (480, 480 * frame.shape[0] // frame.shape[1])) for tile in tiles]))
     width = max(row.shape[1] for row in rows)
     picture = np.vstack([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows])
-    encoded = cv2.imencode(".png", picture)[1]
-    path.write_bytes(encoded.tobytes())
-
-
-def _in_one_piece(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_png(path, np.asarray(picture, np.uint8))
 
 
 if __name__ == "__main__":

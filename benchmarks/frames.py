@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.files import in_one_piece
+
 if TYPE_CHECKING:
     from benchmarks.measurement import Measurement
     from calibration.labels import LabelMap, Pair
@@ -80,4 +82,5 @@ def _write(path: Path, frame: object, colours: object, shown: object) -> None:
     done, encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])
     assert done
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded.tobytes())
+    with in_one_piece(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())

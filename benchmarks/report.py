@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from runtime import cli
 from runtime.errors import GateFailed, UserError
+from runtime.files import write_text
 
 
 def report(files: Sequence[Path], out: Path, max_ms: float | None, max_drop: float | None) -> str:
@@ -43,17 +43,8 @@ def report(files: Sequence[Path], out: Path, max_ms: float | None, max_drop: flo
                 this_command())
     for path, text in ((out, html), (out.with_suffix(".md"), markdown(candidates)),
                        (out.with_suffix(".csv"), comma_separated(candidates))):
-        _in_one_piece(path, text)
+        write_text(path, text)
     return "\n".join([decision.headline, *(f"  {line}" for line in decision.reasons)])
-
-
-def _in_one_piece(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def compared(old: Path, new: Path) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from runtime import cli
 from runtime.errors import MissingLibrary
+from runtime.files import write_text
 
 if TYPE_CHECKING:
     from calibration.recipe import Outcome, Request
@@ -94,8 +95,8 @@ def _sensitivity(wanted: Request, outcome: Outcome) -> None:
     cache = wanted.out / ".calibration" / f"sensitivity-{key}.json"
     report = sensitivity.measure(ready.graph, ready.thresholds, ready.plan, judge, cache)
     path = outcome.path.with_suffix(".sensitivity.json")
-    path.write_text(sensitivity.to_json(report), encoding="utf-8")
-    path.with_suffix(".svg").write_text(sensitivity.plot(report), encoding="utf-8")
+    write_text(path, sensitivity.to_json(report))
+    write_text(path.with_suffix(".svg"), sensitivity.plot(report))
     print(sensitivity.table(report))
     print(f"{path} and {path.with_suffix('.svg').name}: all {len(report.rows)} layers")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from calibration.engines import Probe
 from calibration.graph import FloatGraph
 from runtime.cli import progress
 from runtime.errors import UserError
+from runtime.files import in_one_piece
 
 BINS = 2048
 """Bins of a histogram; when a value falls beyond the last, neighbours are merged and the width doubles."""
@@ -121,10 +121,6 @@ def _load(path: Path, names: Sequence[str]) -> tuple[int, dict[str, Magnitudes]]
 
 def _save(path: Path, done: int, found: dict[str, Magnitudes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
-    try:
+    with in_one_piece(path) as temporary:
         np.savez_compressed(temporary, done=done, counts=np.stack([m.counts for m in found.values()]),
                             widths=[m.width for m in found.values()], largest=[m.largest for m in found.values()])
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from calibration.source import load_onnx
 from calibration.thresholds import choose as choose_thresholds
 from runtime.artifact import Artifact, Check, engine_sha256, write_artifact
 from runtime.errors import GateFailed
+from runtime.files import in_one_piece
 from runtime.sessions.onnx import OnnxSession
 
 Say = Callable[[str], None]
@@ -202,13 +202,9 @@ def _check(step: str, score: Score, exam: Exam) -> Check:
 def _write(artifact: Artifact, model: onnx.ModelProto, path: Path) -> Artifact:
     """Write the engine under a temporary name, reopen it, rename it, and put its JSON beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        onnx.save_model(model, os.fspath(temporary))
+    with in_one_piece(path) as temporary:
+        onnx.save_model(model, temporary)
         OnnxSession(temporary).close()
         artifact = dataclasses.replace(artifact, sha256=engine_sha256(temporary))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     write_artifact(artifact, path)
     return artifact

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +15,7 @@ from calibration.measure import Judge
 from calibration.quantize import Plan, int8_from_float
 from runtime.cli import progress
 from runtime.errors import UserError
+from runtime.files import write_text
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,4 @@ def _load(cache: Path) -> dict[str, Sequence[float | None]]:
 
 def _save(cache: Path, done: Mapping[str, Sequence[float | None]]) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cache.with_name(f".{cache.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(done), encoding="utf-8")
-    temporary.replace(cache)
-
+    write_text(cache, json.dumps(done))

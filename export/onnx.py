@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from export.request import Request, Say, arguments, name_of, need_packages, requ
 from runtime import cli
 from runtime.artifact import OutputKind
 from runtime.errors import UserError
+from runtime.files import in_one_piece
 
 if TYPE_CHECKING:
     import onnx
@@ -132,15 +132,11 @@ def _write(wanted: Request, model: onnx.ModelProto, checks: tuple[Check, ...], d
     from runtime.artifact import engine_sha256, write_artifact
     from runtime.sessions.onnx import OnnxSession
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        onnx.save_model(model, os.fspath(temporary))
+    with in_one_piece(path) as temporary:
+        onnx.save_model(model, temporary)
         OnnxSession(temporary).close()
         artifact = dataclasses.replace(_describe(wanted, model, checks, path.name, engine_sha256(temporary)),
                                        details=details)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     write_artifact(artifact, path)
     return path
 

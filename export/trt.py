@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from export.request import Say, arguments, name_of, need_packages, request
 from runtime import cli
 from runtime.artifact import OutputKind, json_path
 from runtime.errors import GateFailed, UserError
+from runtime.files import cache_folder, in_one_piece
 
 if TYPE_CHECKING:
     import onnx
@@ -164,8 +164,7 @@ def _timing_cache(library: Library, gpu: Gpu | None) -> Path | None:
     """One file per library version and GPU model, as measured tactics hold for no other."""
     if gpu is None or library.rtx:
         return None
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeseg"
-    return folder / f"tensorrt-{library.version}-{gpu.name.replace(' ', '-')}-sm{gpu.sm}.timing"
+    return cache_folder() / f"tensorrt-{library.version}-{gpu.name.replace(' ', '-')}-sm{gpu.sm}.timing"
 
 
 def _check_plan(plan: Plan, wanted: Artifact, name: str) -> None:
@@ -182,15 +181,11 @@ def _write(wanted: Artifact, plan: Plan, path: Path, check: PlanCheck | None) ->
     """Write the plan under a temporary name, run it where that is possible, rename it, and put its JSON beside it."""
     from runtime.artifact import engine_sha256, write_artifact
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with in_one_piece(path) as temporary:
         temporary.write_bytes(plan.data)
         artifact = dataclasses.replace(wanted, file=path.name, sha256=engine_sha256(temporary))
         if check:
             artifact = check(artifact, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     write_artifact(artifact, path)
     return path
 

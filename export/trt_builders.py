@@ -20,6 +20,7 @@ from typing import Any
 from export.trt_library import Library
 from runtime.cuda import Gpu
 from runtime.errors import UserError
+from runtime.files import in_one_piece
 from runtime.plan import header_problem, log_of
 
 Shape = tuple[int, ...]
@@ -122,9 +123,8 @@ class _Trt11:
     def finish(self, config: Any, settings: Settings) -> None:
         if settings.timing_cache:
             settings.timing_cache.parent.mkdir(parents=True, exist_ok=True)
-            temporary = settings.timing_cache.with_suffix(".tmp")
-            temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
-            temporary.replace(settings.timing_cache)
+            with in_one_piece(settings.timing_cache) as temporary:
+                temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
 
     def remarks(self, layers: list[Layer]) -> list[str]:
         return []

@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import importlib
 import json
-import os
 import pickle
 import urllib.error
 import urllib.request
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from export import spec
 from export.spec import ModelSpec
 from runtime.errors import UserError
+from runtime.files import cache_folder, in_one_piece
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -237,21 +237,17 @@ def _few(keys: list[str]) -> str:
 
 def _downloaded(address: str, expected: str) -> Path:
     """The file behind `address`, from the cache or fetched into it; only a file with the right hash gets there."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeseg"
-    path = cache / address.rsplit("/", 1)[-1]
+    path = cache_folder() / address.rsplit("/", 1)[-1]
     if path.is_file():
         return path
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with urllib.request.urlopen(address, timeout=60) as answer, temporary.open("wb") as stream:
-            while block := answer.read(1 << 20):
-                stream.write(block)
-        _verified(temporary, expected)
-        temporary.replace(path)
+        with in_one_piece(path) as temporary:
+            with urllib.request.urlopen(address, timeout=60) as answer, temporary.open("wb") as stream:
+                while block := answer.read(1 << 20):
+                    stream.write(block)
+            _verified(temporary, expected)
     except (urllib.error.URLError, TimeoutError) as error:
         raise UserError(f"{address} cannot be fetched ({getattr(error, 'reason', error)})",
                         try_=f"fetch it elsewhere and put it at {path}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime import cli
 from runtime.errors import EdgesegError, UserError
+from runtime.files import write_text
 
 if TYPE_CHECKING:
     from runtime.sinks import Sink
@@ -199,7 +200,7 @@ def _report(args: argparse.Namespace, stream: Stream, times: StageTimes) -> None
     if args.stats:
         record = {"artifact": os.fspath(args.artifact), "source": args.source, "policy": stream.policy.value,
                   "dropped": stream.dropped, **summary}
-        args.stats.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_text(args.stats, json.dumps(record, indent=2) + "\n")
     out = sys.stderr if args.masks == "-" else sys.stdout
     print(times.table(), file=out)
     saved = [str(path) for path in (args.save, args.masks, args.sheet, args.stats) if path and path != "-"]

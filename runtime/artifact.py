@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import UserError
+from runtime.files import write_text
 from runtime.preprocess import Interpolation, Preprocess
 
 FORMAT = 1
@@ -178,12 +178,7 @@ def write_artifact(artifact: Artifact, engine: Path) -> Path:
         The JSON's path.
     """
     target = json_path(engine)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(to_json(artifact), encoding="utf-8")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(target, to_json(artifact))
     return target
 
 

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import platform
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ import numpy as np
 
 from runtime.artifact import Artifact
 from runtime.channel import Policy
+from runtime.files import cache_folder, write_text
 from runtime.sessions import Session, open_session
 
 log = logging.getLogger(__name__)
@@ -142,20 +142,15 @@ def remember(artifact: Artifact, tuning: Tuning) -> Path:
     """
     path = _path(artifact)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        values = asdict(tuning) | {"artifact": artifact.file, "machine": _machine(artifact.target)}
-        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    values = asdict(tuning) | {"artifact": artifact.file, "machine": _machine(artifact.target)}
+    write_text(path, json.dumps(values, indent=2) + "\n")
     return path
 
 
 def _path(artifact: Artifact) -> Path:
     """`<cache>/edgeseg/tune-<hash of engine and machine>.json`."""
     key = hashlib.sha256(json.dumps([artifact.sha256, *_machine(artifact.target)]).encode()).hexdigest()[:16]
-    return _cache() / "edgeseg" / f"tune-{key}.json"
+    return cache_folder() / f"tune-{key}.json"
 
 
 def _machine(target: str) -> list[str]:
@@ -170,12 +165,3 @@ def _machine(target: str) -> list[str]:
         lines = []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return [platform.machine(), name or platform.processor(), str(cores()), target, engine]
-
-
-def _cache() -> Path:
-    """The user's cache folder, as each system has it."""
-    if given := os.environ.get("XDG_CACHE_HOME"):
-        return Path(given)
-    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
-        return Path(local)
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")

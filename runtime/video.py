@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from runtime.errors import UserError
+from runtime.files import in_one_piece, unfinished
 from runtime.preprocess import Frame
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -73,7 +74,7 @@ class VideoFile:
         self.path = path
         self.frames = 0
         self.fps = fps if 0 < fps < 1000 else 25.0  # as sources.NOMINAL_FPS
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
+        self._temporary = unfinished(path)
         self._size = (0, 0)
         self._last: Frame | None = None
         self._writer: cv2.VideoWriter | None = None
@@ -119,16 +120,13 @@ class VideoFile:
             return
         self._writer.release()
         self._writer = None
-        try:
-            check = cv2.VideoCapture(os.fspath(self._temporary))
+        with in_one_piece(self.path) as temporary:
+            check = cv2.VideoCapture(os.fspath(temporary))
             written = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
             check.release()
             if written != self.frames:
                 raise UserError(f"{self.path} holds {written} of {self.frames} frames after writing; is the disk full?",
                                 try_="--save on another disk")
-            self._temporary.replace(self.path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> VideoFile:
         return self
@@ -150,9 +148,5 @@ def write_png(path: Path, image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
     """
     ok, data = cv2.imencode(".png", image)
     assert ok, f"OpenCV cannot encode {image.shape} {image.dtype}"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with in_one_piece(path) as temporary:
         temporary.write_bytes(data.tobytes())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

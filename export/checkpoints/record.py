@@ -7,12 +7,13 @@ import datetime
 import hashlib
 import json
 import math
-import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from runtime.files import in_one_piece, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -73,18 +74,19 @@ def bundle(out: Path, entry: ModelSpec, network: nn.Module, origin: Mapping[str,
                        "pixel_accuracy": round(found.pixel_accuracy, 5),
                        "iou": {n: None if math.isnan(v) else round(v, 5) for n, v in zip(names, found.iou)}}
     path = out / f"{entry.name}.safetensors"
-    _in_one_piece(path, lambda p: save_file(half, p))
+    with in_one_piece(path) as temporary:
+        save_file(half, temporary)
     record = {"network": entry.name, "file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
               "dtype": "float16", "classes": entry.classes.name, "date": datetime.date.today().isoformat(),
               "scores": scores, **origin}
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    _in_one_piece(path.with_suffix(".json"), lambda p: p.write_text(text, encoding="utf-8"))
+    write_text(path.with_suffix(".json"), text)
     return record
 
 
 def write_log(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
     """One JSON line per epoch."""
-    _in_one_piece(path, lambda p: p.write_text("".join(json.dumps(line) + "\n" for line in log), encoding="utf-8"))
+    write_text(path, "".join(json.dumps(line) + "\n" for line in log))
 
 
 def draw_curve(path: Path, title: str, log: Sequence[Mapping[str, Any]]) -> None:
@@ -101,13 +103,5 @@ def draw_curve(path: Path, title: str, log: Sequence[Mapping[str, Any]]) -> None
         if scored:
             right.plot(*zip(*scored), marker="o", label=f"{key} {scored[-1][1]:.3f}")
     right.legend(loc="lower right")
-    _in_one_piece(path, lambda p: figure.savefig(p, format="png"))
-
-
-def _in_one_piece(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with in_one_piece(path) as temporary:
+        figure.savefig(temporary, format="png")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from export.checkpoints.recipe import Recipe
 from export.checkpoints.samples import Sample, augment, frequencies
 from export.spec import ModelSpec
 from runtime.errors import UserError
+from runtime.files import in_one_piece
 
 
 class Trainer:
@@ -113,12 +113,11 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write everything that `resume` needs; atomic."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        torch.save({"recipe": asdict(self.recipe), "name": self.entry.name, "epoch": self.epoch, "log": self.log,
-                    "changes": self.changes,
-                    "network": self.network.state_dict(), "average": self.average.state_dict(),
-                    "optimizer": self.optimizer.state_dict()}, temporary)
-        temporary.replace(path)
+        with in_one_piece(path) as temporary:
+            torch.save({"recipe": asdict(self.recipe), "name": self.entry.name, "epoch": self.epoch, "log": self.log,
+                        "changes": self.changes,
+                        "network": self.network.state_dict(), "average": self.average.state_dict(),
+                        "optimizer": self.optimizer.state_dict()}, temporary)
 
     def resume(self, path: Path) -> None:
         """Go on from a saved state.

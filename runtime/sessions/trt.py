@@ -7,7 +7,6 @@ copy, inference and copy back are captured as one CUDA graph that a frame launch
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from runtime import cuda
 from runtime.artifact import Artifact
 from runtime.errors import UserError
+from runtime.files import cache_folder, in_one_piece
 from runtime.plan import HEADER_PROBLEMS, check_machine, header_problem, import_library, log_of, plan_name
 
 logger = logging.getLogger(__name__)
@@ -170,8 +170,7 @@ class _RuntimeCache:
     """The kernels that TensorRT-RTX compiled for this GPU, kept between starts in the user's cache folder."""
 
     def __init__(self, artifact: Artifact, gpu: cuda.Gpu) -> None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeseg"
-        self.path = folder / f"{artifact.sha256[:16]}-sm{gpu.sm}.rtxcache"
+        self.path = cache_folder() / f"{artifact.sha256[:16]}-sm{gpu.sm}.rtxcache"
         self._kept = self.path.read_bytes() if self.path.is_file() else b""
         self._cache: Any = None
 
@@ -188,10 +187,6 @@ class _RuntimeCache:
         if data == self._kept:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        try:
+        with in_one_piece(self.path) as temporary:
             temporary.write_bytes(data)
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
         self._kept = data

@@ -1,0 +1,51 @@
+"""Files that are whole or not there, and the user's cache folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def in_one_piece(path: Path) -> Iterator[Path]:
+    """A temporary name to write to; the file there becomes `path` when the block ends without an error.
+
+        with in_one_piece(path) as temporary:
+            temporary.write_bytes(data)
+
+    What the block checks before its end decides whether the file counts. Whatever breaks the block off, Ctrl-C
+    included, removes the temporary file and leaves what stood at `path` before as it was.
+
+    Yields:
+        `unfinished(path)`. A block that writes nothing there raises FileNotFoundError at its end.
+    """
+    temporary = unfinished(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8, in one piece."""
+    with in_one_piece(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def unfinished(path: Path) -> Path:
+    """The name that `path` has until it is finished: hidden, this process's own, in the same folder (a rename is
+    atomic only within a file system), with the same ending, as numpy and FFmpeg go by it."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+
+
+def cache_folder() -> Path:
+    """Where edgeseg keeps what it can make again, as each system has it; not made."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "edgeseg"
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local) / "edgeseg"
+    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "edgeseg"
