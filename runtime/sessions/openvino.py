@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,16 @@ import numpy.typing as npt
 
 from runtime.artifact import Artifact
 from runtime.errors import MissingLibrary, UserError
+
+
+@functools.cache
+def _core() -> Any:
+    """One for the whole process, never released: a Core puts a signal stack in place of the one before and, when it
+    goes, puts that back. Of two that go in the order in which they came, the second puts back the first one's, which is
+    unmapped by then, and the next signal (Ctrl-C) ends the process with a segmentation fault (OpenVINO 2026)."""
+    import openvino
+
+    return openvino.Core()
 
 
 class OpenvinoSession:
@@ -33,7 +44,7 @@ class OpenvinoSession:
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
-            self._compiled: Any = openvino.Core().compile_model(os.fspath(model), "CPU", settings)
+            self._compiled: Any = _core().compile_model(os.fspath(model), "CPU", settings)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise UserError(f"OpenVINO {openvino.__version__} cannot load {model} ({reason})",

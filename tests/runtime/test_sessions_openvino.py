@@ -56,3 +56,16 @@ def test_a_file_that_openvino_cannot_read_is_the_users_mistake(tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"OpenVINO .* cannot load .*x\.onnx"):
         OpenvinoSession(tmp_path / "x.onnx")
+
+
+def test_a_signal_after_two_sessions_came_and_went_reaches_python(artifact):
+    code = ("import signal, sys, pathlib\n"
+            "from runtime.sessions.openvino import OpenvinoSession\n"
+            "first, second = (OpenvinoSession(pathlib.Path(sys.argv[1])) for _ in range(2))\n"
+            "first.close()\n"
+            "second.close()\n"
+            "signal.signal(signal.SIGINT, lambda *_: print('heard'))\n"
+            "signal.raise_signal(signal.SIGINT)\n")
+    done = subprocess.run([sys.executable, "-c", code, str(artifact)], capture_output=True, text=True, timeout=120,
+                          check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n")
