@@ -66,6 +66,11 @@ class Record:
         self.processor_s += answer["processor_s"]
         self.memory = {key: answer[key] for key in ("resident_mb", "peak_mb")}
 
+    def complaints(self) -> tuple[str, ...]:
+        """Why the figures cannot be trusted; empty when they can."""
+        unsettled = f"the warm-up did not settle within {self.warmed['queries']} queries"
+        return self.spell.complaints() + (() if self.warmed["settled"] else (unsettled,))
+
 
 def measure(artifacts: Sequence[Path], threads: Sequence[int | None] = (None,), rule: Rule = SINGLE_STREAM,
             frames: Path | None = None, command: str | None = None, *,
@@ -107,11 +112,8 @@ def _rows(records: Sequence[Record], rule: Rule, command: str | None) -> list[Me
     run, rows = f"{now()} {random.SystemRandom().getrandbits(32):08x}", []
     for record in records:
         artifact, engine = open_artifact(record.worker.path, record.worker.engine)
-        complaints = record.spell.complaints()
-        if not record.warmed["settled"]:
-            complaints += (f"the warm-up did not settle within {record.warmed['queries']} queries",)
         rows.append(row("latency", artifact, _values(record, engine), samples=sum(map(len, record.total)),
-                        machine=machine.describe(), command=command, quick=rule.quick, invalid=complaints,
+                        machine=machine.describe(), command=command, quick=rule.quick, invalid=record.complaints(),
                         details={"run": run, "rule": str(rule), "load": machine.load(), **_details(record)}))
     ratios = _ratios(records, [entry.label for entry in rows])
     return [replace(entry, details={**entry.details, "ratios": found}) for entry, found in zip(rows, ratios)]

@@ -1,4 +1,7 @@
-"""Networks x sizes x precisions: export what is missing, measure speed and accuracy of each artifact; resumable."""
+"""Networks x sizes x precisions: export what is missing, measure speed and accuracy of each artifact; resumable.
+
+A second run measures what the rows do not hold yet, and again what a busy machine made invalid.
+"""
 
 from __future__ import annotations
 
@@ -153,7 +156,8 @@ def _alone(path: Path, sweep: Sweep, say: Callable[[str], None]) -> Iterator[Mea
     from runtime.artifact import open_artifact
 
     artifact, _ = open_artifact(path)
-    have = {(entry.kind, entry.target) for entry in known(sweep) if entry.sha256 == artifact.sha256}
+    have = {(entry.kind, entry.target) for entry in known(sweep)
+            if entry.sha256 == artifact.sha256 and not (entry.kind == "layers" and entry.invalid)}
     steps: dict[tuple[str, str], Callable[[], Measurement]] = {
         ("complexity", artifact.target): lambda: complexity.measured(str(path), None)[0],
         ("layers", artifact.target): lambda: roofline.measure(path, sweep.threads[0],
@@ -174,7 +178,7 @@ def _latency(paths: Sequence[Path], size: str, sweep: Sweep, say: Callable[[str]
     from runtime.artifact import open_artifact
 
     have = {(entry.sha256, entry.target, entry.details.get("threads")) for entry in known(sweep)
-            if entry.kind == "latency" and entry.quick <= sweep.quick}
+            if entry.kind == "latency" and entry.quick <= sweep.quick and not entry.invalid}
 
     def done(path: Path) -> bool:
         opened = [open_artifact(path, engine)[0] for engine in sweep.engines]

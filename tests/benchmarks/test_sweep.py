@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import latency, roofline, sweep
-from benchmarks.latency import Rule
+from benchmarks.latency import Record, Rule
 from benchmarks.measurement import Measurement, read, to_line
 from benchmarks.sweep import Candidate, Sweep, candidates, main, run
 from calibration.frames import drawn_frame
@@ -38,7 +39,7 @@ KINDS = [("complexity", "onnx"), ("layers", "onnx"), ("accuracy", "onnx"), ("acc
 @pytest.fixture(scope="module")
 def profile(engine: Path) -> Measurement:
     """Measured once, as the ceilings take seconds."""
-    return roofline.measure(engine, 1, 4)
+    return replace(roofline.measure(engine, 1, 4), invalid=())
 
 
 @pytest.fixture
@@ -50,6 +51,7 @@ def plan(data: Path, engine: Path, profile: Measurement, tmp_path: Path, monkeyp
         raise UserError(f"{candidate.name} has no bundled weights")
 
     monkeypatch.setattr(sweep, "exported", exported)
+    monkeypatch.setattr(Record, "complaints", lambda record: ())  # as on an idle machine
     monkeypatch.setattr(latency, "QUICK", Rule(4, 0, 2, quick=True))
     monkeypatch.setattr(roofline, "measure", lambda path, threads, runs: profile)
     return Sweep(data, None, tmp_path, (1,), ("onnx", "openvino"), True, 3)
@@ -78,6 +80,15 @@ def test_second_run_measures_nothing_again(plan: Sweep) -> None:
     before = plan.rows.read_text(encoding="utf-8")
     run(plan, [TINY], silent)
     assert plan.rows.read_text(encoding="utf-8") == before
+
+
+def test_what_a_busy_machine_made_invalid_is_measured_again(plan: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as busy:
+        busy.setattr(Record, "complaints", lambda record: ("the machine was busy",))
+        run(plan, [TINY], silent)
+    run(plan, [TINY], silent)
+    found = [(entry.target, bool(entry.invalid)) for entry in read(plan.rows) if entry.kind == "latency"]
+    assert found == [("onnx", True), ("openvino", True), ("onnx", False), ("openvino", False)]
 
 
 def test_run_after_a_kill_measures_what_is_missing(plan: Sweep) -> None:
