@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime import cli
-from runtime.errors import MissingLibrary, UserError
+from runtime.errors import UserError
 
 if TYPE_CHECKING:
     import onnx
@@ -148,10 +148,7 @@ def layer_table(cost: GraphCost, count: int) -> str:
 
 def command(args: argparse.Namespace) -> int:
     """Count, print, and keep the rows where asked."""
-    try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise MissingLibrary("onnx", "counting layers", "export") from error
+    cli.need("counting layers", "export", "onnx")
     from benchmarks.measurement import append
 
     rows = []

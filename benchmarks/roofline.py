@@ -11,7 +11,7 @@ from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 from runtime import cli
-from runtime.errors import MissingLibrary, UserError
+from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.ceilings import Ceilings
@@ -133,10 +133,7 @@ def layer_table(entry: Measurement, count: int) -> str:
 
 def command(args: argparse.Namespace) -> int:
     """Measure, print, and keep the row where asked."""
-    try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise MissingLibrary("onnx", "counting layers", "export") from error
+    cli.need("counting layers", "export", "onnx")
     from benchmarks.measurement import append
 
     for path in args.artifacts:

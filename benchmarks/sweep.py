@@ -221,10 +221,9 @@ def precisions(text: str) -> list[str]:
 def command(args: argparse.Namespace) -> int:
     """Check what can be checked at once, then sweep."""
     from calibration.labels import find_pairs
-    from export.request import need_packages
     from export.spec import spec
 
-    need_packages()
+    cli.need("exporting", "export", "onnx", "torch")
     find_pairs(args.data)
     models = args.models.split(",")
     for name in models:

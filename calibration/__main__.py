@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime import cli
-from runtime.errors import MissingLibrary
 from runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -46,10 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(args: argparse.Namespace) -> int:
-    try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise MissingLibrary("onnx", "quantising", "calibration") from error
+    cli.need("quantising", "calibration", "onnx")
     from calibration.recipe import Request, build
     from calibration.source import float_artifact
 

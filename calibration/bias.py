@@ -17,6 +17,7 @@ from calibration.coverage import Chosen
 from calibration.engines import Probe
 from calibration.graph import FloatGraph
 from calibration.quantize import Plan, int8_from_float, stored_weights
+from calibration.rewrite import drop_unused
 from calibration.rounding import patches
 from runtime.cli import progress
 
@@ -74,8 +75,5 @@ def with_biases(graph: FloatGraph, nodes: set[str]) -> FloatGraph:
             model.graph.initializer.append(numpy_helper.from_array(bias, own))
             del node.input[2:]
             node.input.append(own)
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    drop_unused(model.graph)
     return FloatGraph(model)

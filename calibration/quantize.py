@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from calibration.graph import FloatGraph, has_weights
+from calibration.rewrite import cast_before_transpose, drop_unused
 
 INTEGER_OPS = {"Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "Resize", "GlobalAveragePool", "AveragePool",
                "MaxPool"}
@@ -84,8 +85,8 @@ def int8_from_float(graph: FloatGraph, thresholds: Mapping[str, float], plan: Pl
                 nodes += _activation_pair(result, name, scales[name])
     del result.node[:], result.value_info[:]
     result.node.extend(nodes)
-    _cast_before_transpose(result)
-    _drop_unused(result)
+    cast_before_transpose(result)
+    drop_unused(result)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -191,27 +192,3 @@ def _activation_pair(result: onnx.GraphProto, name: str, scale: float) -> list[o
                              name=f"{name}_q"),
             helper.make_node("DequantizeLinear", [f"{name}_q", f"{name}_scale", f"{name}_zero"], [f"{name}_dq"],
                              name=f"{name}_dq")]
-
-
-def _cast_before_transpose(graph: onnx.GraphProto) -> None:
-    """Let the uint8 frame become float before it is transposed: TensorRT casts uint8 and does nothing else with it.
-    The other order moves fewer bytes, which is why the float artifact has it."""
-    frame = graph.input[0].name
-    transpose = next((node for node in graph.node if node.op_type == "Transpose" and node.input[0] == frame), None)
-    if transpose is None:
-        return
-    readers = [node for node in graph.node if transpose.output[0] in node.input]
-    if len(readers) == 1 and readers[0].op_type == "Cast":
-        cast = readers[0]
-        cast.input[0], transpose.input[0] = frame, transpose.output[0]
-        cast.output[0], transpose.output[0] = transpose.output[0], cast.output[0]
-        nodes = [cast, *(node for node in graph.node if node.name != cast.name)]
-        del graph.node[:]
-        graph.node.extend(nodes)
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from export.onnx import quiet
 from export.reference import torch_verifier
-from export.request import Request, Say, arguments, name_of, need_packages, request
+from export.request import Request, Say, arguments, name_of, request
 from export.verify import FP16, FP32, Gate, describe
 from runtime import cli
 from runtime.artifact import OutputKind
@@ -229,7 +229,7 @@ def _command(args: argparse.Namespace) -> int:
         _coremltools()
         print("\n".join(inspected(Path(args.name))))
         return 0
-    need_packages()
+    cli.need("exporting", "export", "onnx", "torch")
     _coremltools()
     cli.check_folder(args.out)
     options = Options(target=args.target, image=args.image, calibration=args.calibration, allow_few=args.allow_few,

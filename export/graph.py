@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx
 from onnx import numpy_helper
 
+from calibration.rewrite import drop_unused
+
 
 def global_pool_from_reduce_mean(model: onnx.ModelProto) -> onnx.ModelProto:
     """Write a mean over height and width as GlobalAveragePool.
@@ -24,7 +26,7 @@ def global_pool_from_reduce_mean(model: onnx.ModelProto) -> onnx.ModelProto:
         if axes == {2, 3} and keep and ranks.get(node.input[0]) == 4:
             node.op_type = "GlobalAveragePool"
             del node.input[1:], node.attribute[:]
-    _drop_unused(result)
+    drop_unused(result.graph)
     return result
 
 
@@ -49,11 +51,3 @@ def _ranks(model: onnx.ModelProto) -> dict[str, int]:
     return {value.name: len(value.type.tensor_type.shape.dim)
             for value in (*graph.value_info, *graph.input, *graph.output)
             if value.type.tensor_type.HasField("shape")}
-
-
-def _drop_unused(model: onnx.ModelProto) -> None:
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-

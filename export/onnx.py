@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.request import Request, Say, arguments, name_of, need_packages, request, tools
+from export.request import Request, Say, arguments, name_of, request, tools
 from runtime import cli
 from runtime.artifact import OutputKind
 from runtime.errors import UserError
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(args: argparse.Namespace) -> int:
     from export.weights import told
 
-    need_packages()
+    cli.need("exporting", "export", "onnx", "torch")
     cli.check_folder(args.out)
     wanted = request(name_of(args), weights=args.weights, classes=args.classes, size=args.size,
                      output=OutputKind(args.output), precision=args.precision, dynamic=args.dynamic,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from export.spec import ModelSpec
 from runtime import cli
 from runtime.artifact import OutputKind
-from runtime.errors import MissingLibrary, UserError
+from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,19 +94,6 @@ def request(name: str, *, weights: str | None = None, classes: int | None = None
     if is_custom(name):
         check_logits(network, entry)
     return Request(entry, network, control, record, **options)
-
-
-def need_packages() -> None:
-    """See that what every exporter needs is installed.
-
-    Raises:
-        MissingLibrary: it is not.
-    """
-    try:
-        import onnx  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingLibrary(str(error.name), "exporting", "export") from error
 
 
 def tools(*packages: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.request import Say, arguments, name_of, need_packages, request
+from export.request import Say, arguments, name_of, request
 from runtime import cli
 from runtime.artifact import OutputKind, json_path
 from runtime.errors import GateFailed, UserError
@@ -122,7 +122,7 @@ def _graph(given: Artifact, path: Path, verifier: Verifier, options: Options,
     import onnx
 
     from export import fp16_ranges
-    from export.trt_graph import cast_before_transpose, check_for_tensorrt
+    from export.trt_graph import check_for_tensorrt, ready_for_tensorrt
     from export.verify import FP16, FP32, describe
     from runtime.sessions.onnx import OnnxSession
 
@@ -137,7 +137,7 @@ def _graph(given: Artifact, path: Path, verifier: Verifier, options: Options,
         raise UserError(f"--precision {precision} was received, and {path.name} is {given.precision}",
                         try_=f"python -m export.trt {given.name} --precision {precision}" if precision != "int8" else
                         f"python -m calibration {given.name} --data DIR, and then its artifact")
-    model = cast_before_transpose(model)
+    model = ready_for_tensorrt(model)
     session = OnnxSession(model.SerializeToString(), optimise=precision != "int8")  # as in `onnx_verifier`
     check = verifier.check("graph for TensorRT vs onnx", session.run, gate)
     say(describe(check))
@@ -229,7 +229,7 @@ def _command(args: argparse.Namespace) -> int:
     from export.trt_library import choose
     from runtime.cuda import gpu
 
-    need_packages()
+    cli.need("exporting", "export", "onnx", "torch")
     sizes = (args.min, args.opt, args.max)
     if any(sizes) and not all(sizes):
         raise UserError("--min, --opt and --max belong together; expected all three or none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import logging
 import os
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from runtime.errors import EdgesegError, UserError
+from runtime.errors import EdgesegError, MissingLibrary, UserError
 
 Item = TypeVar("Item")
 
@@ -52,6 +53,24 @@ def check_folder(folder: Path) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise UserError(f"cannot write to {folder}; {there} is not a folder that you may write to",
                         try_="--out with another folder")
+
+
+def need(purpose: str, extra: str, *packages: str) -> None:
+    """See, before long work begins, that optional packages can be imported.
+
+    Args:
+        purpose: what they are for, e.g. "exporting".
+        extra: the extra of pyproject.toml that brings them.
+        packages: their modules' names.
+
+    Raises:
+        MissingLibrary: the first that is not there.
+    """
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingLibrary(error.name or package, purpose, extra) from error
 
 
 def run(command: Callable[[argparse.Namespace], int], arguments: argparse.ArgumentParser,

@@ -47,6 +47,8 @@ def device_from(name: str) -> torch.device:
 
 def train(args: argparse.Namespace) -> int:
     """The command."""
+    cli.need("training", "export", "torch", "safetensors")
+    cli.need("drawing the curve", "report", "matplotlib")  # now, not after the last epoch
     import torch
 
     from export import spec, weights

@@ -15,7 +15,7 @@ from export.request import request
 from export.simplify import simplified
 from export.spec import names, spec
 from export.trt_builders import Settings, build_plan
-from export.trt_graph import cast_before_transpose, check_for_tensorrt
+from export.trt_graph import check_for_tensorrt, ready_for_tensorrt
 from export.trt_library import choose
 from runtime.artifact import OutputKind
 
@@ -34,7 +34,7 @@ def test_every_network_builds_without_a_gpu_in_float32_and_in_float16(name):
     library = choose("rtx", (), "not asked for")
     found = {}
     for precision, graph in (("fp32", model), ("fp16", float16_from_float32(with_names(model)))):
-        ready = cast_before_transpose(graph)
+        ready = ready_for_tensorrt(graph)
         check_for_tensorrt(ready)
         plan = found[precision] = build_plan(library, ready.SerializeToString(), Settings(name))
         height, width = wanted.spec.preprocess.size

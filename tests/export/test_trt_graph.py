@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.trt_graph import cast_before_transpose, check_for_tensorrt
+from export.trt_graph import check_for_tensorrt, ready_for_tensorrt
 from runtime.errors import UserError
 from runtime.sessions.onnx import OnnxSession
 
@@ -23,7 +23,7 @@ def entry() -> onnx.ModelProto:
 
 def test_the_frame_is_cast_first_and_the_result_is_the_same():
     model = entry()
-    cast = cast_before_transpose(model)
+    cast = ready_for_tensorrt(model)
     assert [node.op_type for node in cast.graph.node] == ["Cast", "Transpose", "Sub"]
     onnx.checker.check_model(cast, full_check=True)
     frame = np.random.default_rng(0).integers(0, 256, (1, 4, 6, 3), dtype=np.uint8)

@@ -48,6 +48,12 @@ def test_success_is_zero_and_silent(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_package_that_is_needed_and_missing_is_named_with_its_extra_before_any_work():
+    cli.need("drawing", "dev", "json", "argparse")
+    with pytest.raises(MissingLibrary, match=r"drawing needs the package 'no_such_thing'.*edgeseg\[dev\]"):
+        cli.need("drawing", "dev", "json", "no_such_thing")
+
+
 def test_progress_passes_everything_on_and_is_silent_off_a_terminal(capsys):
     assert list(cli.progress([1, 2], 2, "doing")) == [1, 2]
     assert capsys.readouterr().err == ""
