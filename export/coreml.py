@@ -229,6 +229,10 @@ def _command(args: argparse.Namespace) -> int:
         _coremltools()
         print("\n".join(inspected(Path(args.name))))
         return 0
+    from export.coreml_package import size_mb
+    from export.weights import told
+    from runtime.sessions.coreml import on_mac
+
     cli.need("exporting", "export", "onnx", "torch")
     _coremltools()
     cli.check_folder(args.out)
@@ -237,11 +241,7 @@ def _command(args: argparse.Namespace) -> int:
     wanted = request(name_of(args), weights=args.weights, classes=args.classes, size=args.size,
                      output=OutputKind(args.output), precision=args.precision)
     path = build(wanted, options, args.out, frames=args.frames, say=print)
-    from runtime.sessions.coreml import on_mac
-
-    megabytes = sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) / 1e6
-    trained = "" if wanted.weights["trained"] else ", UNTRAINED (random weights)"
-    print(f"{path}: {megabytes:.1f} MB, {args.target} and later, weights {wanted.weights['source']}{trained}; "
+    print(f"{path}: {size_mb(path):.1f} MB, {args.target} and later, {told(wanted.weights)}; "
           + ("verified in Core ML" if on_mac() else "evaluated here, never run on an Apple device"))
     return 0
 

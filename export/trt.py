@@ -108,7 +108,7 @@ def build(source: Path, out: Path, library: Library, gpu: Gpu | str, options: Op
     name = f"{_stem(given, wanted)}-{'rtx' if library.rtx else 'trt'}{''.join(f'-sm{n}' for n in options.sm)}.plan"
     out.mkdir(parents=True, exist_ok=True)
     written = _write(wanted, plan, out / name, PlanCheck(verifier, options.inspect, say) if there else None)
-    say(_summary(written, plan, library, gpu))
+    say(_summary(written, wanted, plan, library, gpu))
     return written
 
 
@@ -190,11 +190,13 @@ def _write(wanted: Artifact, plan: Plan, path: Path, check: PlanCheck | None) ->
     return path
 
 
-def _summary(path: Path, plan: Plan, library: Library, gpu: Gpu | str) -> str:
+def _summary(path: Path, artifact: Artifact, plan: Plan, library: Library, gpu: Gpu | str) -> str:
+    from export.weights import told
+
     activations = "" if plan.activation_bytes is None else f", {plan.activation_bytes / 1e6:.1f} MB of activations"
     state = f"{NOT_EXECUTED} ({gpu})" if isinstance(gpu, str) else f"executed on {gpu.name}"
     return (f"{path}: {len(plan.data) / 1e6:.1f} MB{activations}, built by {library.title} in {plan.seconds:.1f} s for "
-            f"compute capability {', '.join(plan.compute_capabilities)}; {state}")
+            f"compute capability {', '.join(plan.compute_capabilities)}, {told(artifact.weights)}; {state}")
 
 
 def _sm(text: str) -> tuple[int, ...]:

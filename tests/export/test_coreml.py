@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -249,3 +250,11 @@ def test_inspection_lists_operations_and_says_that_only_a_mac_knows_more(fp32):
     assert lines[0].startswith(f"{fp32.name}: 0.0 MB, CoreML7")
     assert "     4  conv" in lines
     assert "only a Mac can tell" in lines[-1]
+
+
+def test_the_last_line_says_where_the_weights_come_from_and_their_terms(tmp_path, capsys, monkeypatch):
+    record = {"source": "ours", "sha256": "", "trained": True, "terms": "research only"}
+    monkeypatch.setattr(coreml, "request", lambda name, *, weights, classes, size, **options: dataclasses.replace(
+        tiny.request(**options), weights=record))
+    assert coreml.main(["tiny", "--precision", "fp32", "--out", str(tmp_path)]) == 0
+    assert ", iOS17 and later, weights ours (research only); " in capsys.readouterr().out.splitlines()[-1]

@@ -46,7 +46,7 @@ def test_a_plan_built_without_a_gpu_says_that_nothing_has_run_it(classes, tmp_pa
     assert artifact.verification[-1].step == "graph for TensorRT vs onnx"
     assert artifact.verification[-1].agreement == 1
     assert artifact.tools["tensorrt_rtx"] == rtx.__version__
-    assert lines[-1].endswith("; built, not executed (this machine has no NVIDIA driver)")
+    assert lines[-1].endswith(", random weights, UNTRAINED; built, not executed (this machine has no NVIDIA driver)")
     assert plan_name(artifact).encode() in engine.read_bytes()
 
 
