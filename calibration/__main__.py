@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime import cli
+from runtime.errors import UserError
 from runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         "ranges: cross-layer equalisation, rounding search, bias correction; nothing for none")
     parser.add_argument("--max-drop", type=float, metavar="POINTS", help="keep layers in float until the loss is at "
                         "most this: points of mIoU, or %% of pixels where there are no labels")
+    parser.add_argument("--qat", type=int, metavar="EPOCHS", help="fine-tune with the rounding in place, on the labels "
+                        "of DIR/train (needs torch); for what calibration cannot reach")
     parser.add_argument("--weight-bits", type=int, choices=(8, 7), default=8,
                         help="7 for x86 processors without VNNI, whose kernels saturate")
     parser.add_argument("--sensitivity", action="store_true", help="also measure what each layer loses")
@@ -49,11 +52,14 @@ def _command(args: argparse.Namespace) -> int:
     from calibration.recipe import Request, build
     from calibration.source import float_artifact
 
+    if args.qat is not None:
+        _check_qat(args)
     options = ["--weights", args.weights] if args.weights else []
     options += ["--size", f"{args.size[0]}x{args.size[1]}"] if args.size else []
     artifact, engine = float_artifact(args.network, args.out, options)
     wanted = Request(artifact, engine, args.data, args.out, args.method, args.frames, args.allow_few,
-                     args.weight_bits, frozenset(args.improve), args.max_drop, args.judge)
+                     args.weight_bits, frozenset(args.improve), args.max_drop, args.judge,
+                     args.qat or 0)
     outcome = build(wanted, say=print)
     _warn_of_saturation(outcome)
     if args.sensitivity:
@@ -66,6 +72,18 @@ def _command(args: argparse.Namespace) -> int:
     print(f"{outcome.path}: {outcome.path.stat().st_size / 1e6:.1f} MB, "
           f"{outcome.artifact.calibration['int8_macs']:.1%} of MACs in INT8{kept}")
     return 0
+
+
+def _check_qat(args: argparse.Namespace) -> None:
+    """Refuse what fine-tuning cannot do before the long work begins."""
+    from calibration.finetune import training_folder
+
+    training_folder(args.data)
+    if args.qat < 1:
+        raise UserError(f"--qat {args.qat} was received; expected a positive number of epochs")
+    if undone := sorted({*args.improve} - {"equalise"}):
+        raise UserError(f"--improve {' '.join(undone)} would undo what --qat learns: it finds roundings and biases by "
+                        "itself", try_="--improve equalise, or --improve without a word")
 
 
 def _warn_of_saturation(outcome: Outcome) -> None:

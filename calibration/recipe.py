@@ -18,6 +18,7 @@ from calibration.budget import Kept, int8_share, within_budget
 from calibration.coverage import Chosen, choose
 from calibration.engines import Simulated, integer
 from calibration.equalise import equalised
+from calibration.finetune import fine_tuned, training_folder
 from calibration.graph import FloatGraph
 from calibration.lint import lint
 from calibration.measure import Exam, Judge, Score, find_data, read_exam
@@ -41,6 +42,10 @@ SEARCH_FRAMES = 25
 """Frames that judge while layers are searched; the result is judged on all."""
 
 
+ENGINES_AGREE = 0.995
+"""Share of pixels on which integer kernels must agree with the simulation that a fine-tuned network learnt in."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What is to be quantised, and how.
@@ -56,6 +61,7 @@ class Request:
         improve: any of "equalise", "rounding", "bias".
         max_drop: budget, in points of mIoU, or % of pixels without labels; None for no search.
         exam: frames to judge on at most.
+        epochs: of quantisation-aware fine-tuning; 0 for none.
     """
 
     artifact: Artifact
@@ -69,6 +75,7 @@ class Request:
     improve: frozenset[str] = frozenset()
     max_drop: float | None = None
     exam: int = 200
+    epochs: int = 0
 
     @property
     def path(self) -> Path:
@@ -138,9 +145,14 @@ def build(wanted: Request, say: Say = lambda line: None) -> Outcome:
     """Quantise, judge, and write.
 
     Raises:
-        GateFailed: the budget cannot be met, or the graph would not be portable; nothing is written.
+        GateFailed: the budget cannot be met, the graph would not be portable, or integer kernels do not compute what
+            was learnt; nothing is written.
     """
     ready = prepare(wanted, say)
+    judge = Judge(wanted.artifact, OnnxSession(wanted.engine), ready.exam)
+    learnt = dict[str, Any]()
+    if wanted.epochs:
+        ready, learnt = _fine_tuned(wanted, ready, judge, say)
     plan, kept = ready.plan, tuple[Kept, ...]()
     if wanted.max_drop is not None:
         few = Judge(wanted.artifact, OnnxSession(wanted.engine), ready.exam.part(SEARCH_FRAMES))
@@ -148,7 +160,6 @@ def build(wanted: Request, say: Say = lambda line: None) -> Outcome:
     model = int8_from_float(ready.graph, ready.thresholds, plan)
     if findings := lint(model):
         raise GateFailed(f"the INT8 graph would not be portable: {findings[0]}; nothing was written")
-    judge = Judge(wanted.artifact, OnnxSession(wanted.engine), ready.exam)
     simulated, engine = judge.score(Simulated(model), "simulated"), judge.score(integer(model), "integer kernels")
     for name, score in (("simulated in float", simulated), ("ONNX Runtime's integer kernels", engine)):
         say(f"INT8, {name}: {describe(judge, score)}")
@@ -156,8 +167,24 @@ def build(wanted: Request, say: Say = lambda line: None) -> Outcome:
         raise GateFailed(f"on all {len(judge.exam.names)} frames INT8 loses {judge.drop(simulated):.2f} {judge.unit}, "
                          f"{wanted.max_drop} is allowed (the search saw {SEARCH_FRAMES} frames); nothing was written",
                          try_=f"--max-drop {wanted.max_drop / 2:g}, which searches with a margin")
-    artifact = _describe(wanted, ready, plan, kept, judge, simulated, engine)
+    alike = float(np.mean([np.mean(a == b) for a, b in zip(engine.masks, simulated.masks)]))
+    say(f"INT8, integer kernels against simulated: {alike:.2%} of pixels agree")
+    if wanted.epochs and alike < ENGINES_AGREE and not (plan.weight_bits == 8 and this_processor().saturates):
+        raise GateFailed(f"ONNX Runtime's integer kernels agree with the simulation on {alike:.2%} of pixels, "
+                         f"{ENGINES_AGREE:.1%} are required of a fine-tuned network; nothing was written")
+    artifact = _describe(wanted, ready, plan, kept, judge, simulated, engine, learnt)
     return Outcome(wanted.path, _write(artifact, model, wanted.path), ready, judge, simulated, engine, kept)
+
+
+def _fine_tuned(wanted: Request, ready: Prepared, judge: Judge, say: Say) -> tuple[Prepared, dict[str, Any]]:
+    """What fine-tuning makes of a network, and the artifact's record of it; says what there was before."""
+    train = training_folder(wanted.data)
+    before = judge.score(Simulated(int8_from_float(ready.graph, ready.thresholds, ready.plan)), "before fine-tuning")
+    say(f"INT8 before fine-tuning, simulated in float: {describe(judge, before)}")
+    graph, losses = fine_tuned(ready.graph, ready.thresholds, ready.plan, wanted.artifact, train, wanted.epochs)
+    say(f"{wanted.epochs} epochs over {train}: mean loss {' → '.join(f'{loss:.4f}' for loss in losses)}")
+    return dataclasses.replace(ready, graph=graph), {
+        "epochs": wanted.epochs, "losses": losses, "drop_before": judge.drop(before)}
 
 
 def describe(judge: Judge, score: Score) -> str:
@@ -165,12 +192,17 @@ def describe(judge: Judge, score: Score) -> str:
     agreement = f"{score.agreement.mean():.2%} of pixels as in float32 (worst frame {score.agreement.min():.2%})"
     if score.miou is None:
         return agreement
-    low, high = judge.drop_interval(score)
-    return (f"mIoU {100 * score.miou:.2f}, drop {judge.drop(score):+.2f} [{low:+.2f}, {high:+.2f}] points, {agreement}")
+    return f"mIoU {100 * score.miou:.2f}, drop {drop_in_words(judge, score)} points, {agreement}"
+
+
+def drop_in_words(judge: Judge, score: Score) -> str:
+    """The drop and its 95 % interval, such as "+0.47 [+0.24, +0.66]"."""
+    drop, low, high = (f"{round(x, 2) + 0.0:+.2f}" for x in (judge.drop(score), *judge.drop_interval(score)))
+    return f"{drop} [{low}, {high}]"
 
 
 def _describe(wanted: Request, ready: Prepared, plan: Plan, kept: tuple[Kept, ...], judge: Judge, simulated: Score,
-              engine: Score) -> Artifact:
+              engine: Score, learnt: dict[str, Any]) -> Artifact:
     between = Score(np.array([np.mean(a == b) for a, b in zip(engine.masks, simulated.masks)]), engine.counts, ())
     checks = tuple(_check(step, score, judge.exam) for step, score in (
         ("int8 simulated in float vs fp32", simulated), ("int8 in ONNX Runtime's integer kernels vs fp32", engine),
@@ -185,7 +217,7 @@ def _describe(wanted: Request, ready: Prepared, plan: Plan, kept: tuple[Kept, ..
         "int8_macs": int8_share(ready.graph, plan), "max_drop": wanted.max_drop,
         "kept_in_float": [{"layer": k.layer.name, "role": k.layer.role, "macs": k.layer.macs, "reason": k.reason}
                           for k in kept],
-        "judged": figures, "from_sha256": wanted.artifact.sha256}
+        "fine_tuned": learnt or None, "judged": figures, "from_sha256": wanted.artifact.sha256}
     return dataclasses.replace(
         wanted.artifact, precision="int8", file=wanted.path.name, calibration=calibration,
         verification=(*wanted.artifact.verification, *checks),

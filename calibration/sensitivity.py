@@ -95,15 +95,21 @@ def to_json(report: Report) -> str:
 def table(report: Report, worst: int = 20) -> str:
     """The layers that lose most when quantised alone, as text."""
     rows = sorted(report.rows, key=lambda row: -row.alone)[:worst]
+    labelled = "mIoU" in report.unit
+
+    def columns(changed: float | None, drop: float | None) -> str:
+        if changed is None or drop is None:
+            return ""
+        return f"{changed:>10.2f}" + (f"{round(drop, 2) + 0.0:>+8.2f}" if labelled else "")
+
+    points = f"{'points':>8}" if labelled else ""
     lines = [
         (f"{report.changed:.2f} % of pixels change class when all layers are INT8 ({report.drop:+.2f} {report.unit}, "
          f"{report.frames} frames); when one alone is INT8, or is spared:"),
-        f"{'layer':<44}{'role':<19}{'MMAC':>8}{'alone %':>9}{'spared %':>9}",
+        f"{'layer':<42}{'role':<18}{'MMAC':>7}{'alone %':>10}{points}{'spared %':>10}{points}",
     ]
-    for row in rows:
-        spared = "" if row.spared is None else f"{row.spared:.2f}"
-        lines.append(f"{row.layer.name[:43]:<44}{row.layer.role:<19}{row.layer.macs / 1e6:>8.1f}{row.alone:>9.2f}"
-                     f"{spared:>9}")
+    lines += [f"{row.layer.name[:41]:<42}{row.layer.role:<18}{row.layer.macs / 1e6:>7.1f}"
+              f"{columns(row.alone, row.alone_drop)}{columns(row.spared, row.spared_drop)}" for row in rows]
     return "\n".join(lines)
 
 
@@ -117,7 +123,8 @@ def plot(report: Report) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="900" height="{height}">',
         '<style>text {font: 11px sans-serif}</style>',
         '<rect width="100%" height="100%" fill="white"/>',
-        '<text x="8" y="16" font-size="13">% of pixels that change class when this layer alone is INT8</text>',
+        ('<text x="8" y="16" style="font-size:13px">% of pixels that change class when this layer alone is INT8 '
+         f'({report.frames} frames; {report.changed:.2f} when all layers are)</text>'),
     ]
     for i, row in enumerate(report.rows):
         y, width = 28 + 16 * i, 420 * row.alone / top

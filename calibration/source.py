@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +19,7 @@ if TYPE_CHECKING:
 def float_artifact(text: str, folder: Path, options: list[str]) -> tuple[Artifact, Path]:
     """The float32 artifact to start from.
 
-    A name is exported by the exporter's own command, in a process of its own: calibration imports nothing of the
-    exporter, so that quantising a file needs no torch. This is the one place where the two meet.
+    A name is exported by the exporter's own command.
 
     Args:
         text: an `.onnx` file with its JSON, or a network's name.
@@ -57,11 +58,41 @@ def load_onnx(path: Path) -> onnx.ModelProto:
 
 
 def _exported(name: str, folder: Path, options: list[str]) -> Path:
-    command = [sys.executable, "-m", "export.onnx", name, "--out", str(folder), *options]
-    done = subprocess.run(command, text=True, capture_output=True)
-    if done.returncode == UserError.exit_code:
-        raise UserError(done.stderr.strip().removeprefix("export.onnx: error: "))
-    if done.returncode:
-        raise GateFailed(f"exporting {name} failed: {done.stderr.strip().splitlines()[-1] if done.stderr else '?'}",
-                         try_=" ".join(command[1:]))
-    return Path(done.stdout.strip().splitlines()[-1].split(": ")[0])
+    return Path(run_exporter(["export.onnx", name, "--out", str(folder), *options]).split(": ")[0])
+
+
+def run_exporter(words: list[str], show: Callable[[str], None] = lambda line: None) -> str:
+    """Run one of the exporter's commands in a process of its own.
+
+    Calibration imports nothing of the exporter, so that quantising a file needs no torch. This is the one place where
+    the two meet. Where this process is interrupted, the other one ends with it.
+
+    Args:
+        words: what follows `python -m`.
+        show: receives every line of its output at once.
+
+    Returns:
+        The last line of its output.
+
+    Raises:
+        UserError, GateFailed: as the command does.
+    """
+    last = ""
+    with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(
+            [sys.executable, "-m", *words], text=True, stdout=subprocess.PIPE, stderr=errors) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                last = line.strip()
+                show(last)
+        except BaseException:
+            process.terminate()
+            raise
+        code = process.wait()
+        errors.seek(0)
+        told = errors.read().strip().splitlines() or ["?"]
+    if code == UserError.exit_code:
+        raise UserError(told[-1].removeprefix(f"{words[0]}: error: "))
+    if code:
+        raise GateFailed(f"python -m {' '.join(words)} failed: {told[-1].removeprefix(f'{words[0]}: error: ')}")
+    return last

@@ -21,7 +21,7 @@ from calibration.engines import Simulated
 from calibration.measure import Judge, Score
 from calibration.processor import Processor, this_processor
 from calibration.quantize import Plan, int8_from_float
-from calibration.recipe import Outcome, Request, describe
+from calibration.recipe import Outcome, Request, drop_in_words
 from calibration.source import load_onnx
 from runtime.cli import progress
 from runtime.sessions.onnx import OnnxSession
@@ -55,7 +55,7 @@ class Speed:
 
 def verdict(wanted: Request, outcome: Outcome) -> str:
     """Compare, and say plainly which file to ship on this machine. For people; several lines."""
-    rows = ["", f"{'':<34}{'MB':>7}  accuracy on {len(outcome.judge.exam.names)} frames"]
+    rows = ["", _heading(outcome.judge)]
     rows.append(_row("float32", wanted.engine.stat().st_size, outcome.judge, outcome.judge.reference))
     rows.append(_row("INT8, simulated in float", outcome.path.stat().st_size, outcome.judge, outcome.simulated))
     rows.append(_row("INT8, ONNX Runtime's kernels", outcome.path.stat().st_size, outcome.judge, outcome.engine))
@@ -67,8 +67,8 @@ def verdict(wanted: Request, outcome: Outcome) -> str:
     frame = wanted.artifact.preprocess(outcome.judge.exam.frames[0])
     speeds = measure_speed({(engine, kind): run for engine, opened in _engines().items() for kind, run in
                             (("float32", opened(wanted.engine)), ("int8", opened(outcome.path)))}, frame)
-    rows += ["", f"{'':<34}{'ms':>7}  against float32 on the same engine ({ROUNDS} interleaved rounds)"]
-    rows += [f"{f'{s.engine}, {s.kind}':<34}{s.median_ms:>7.1f}  {s.ratio:.2f}x" for s in speeds]
+    rows += ["", f"{'':<30}{'ms':>7}  against float32 on the same engine ({ROUNDS} interleaved rounds)"]
+    rows += [f"{f'{s.engine}, {s.kind}':<30}{s.median_ms:>7.1f}  {s.ratio:.2f}x" for s in speeds]
     return "\n".join([*rows, "", conclusion(speeds, this_processor(), fusion(outcome.path))])
 
 
@@ -161,8 +161,18 @@ def _engines() -> dict[str, Callable[[Path], Run]]:
     return found
 
 
+def _heading(judge: Judge) -> str:
+    labelled = f"{'mIoU [95 %]':>25}{'drop [95 %]':>23}" if judge.exam.labels else ""
+    return f"{f'on {len(judge.exam.names)} frames':<30}{'MB':>7}{labelled}{'same class':>12}{'worst frame':>13}"
+
+
 def _row(name: str, size: int, judge: Judge, score: Score) -> str:
-    return f"{name:<34}{size / 1e6:>7.1f}  {describe(judge, score)}"
+    row = f"{name:<30}{size / 1e6:>7.1f}"
+    if score.miou is not None:
+        low, high = judge.accuracy(score).interval()
+        reach = f"{100 * score.miou:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+        row += f"{reach:>25}" + (f"{'':>23}" if score is judge.reference else f"{drop_in_words(judge, score):>23}")
+    return row + f"{score.agreement.mean():>12.2%}{score.agreement.min():>13.2%}"
 
 
 def _small(outcome: Outcome) -> dict[str, onnx.ModelProto]:

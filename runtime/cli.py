@@ -22,6 +22,8 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults, where there is one to show and the text does not name it already."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
+        if isinstance(action.default, list) and action.default:
+            return f"{action.help} (default: {' '.join(map(str, action.default))})"
         unsaid = action.default is None or action.default is False or action.default == []
         return action.help if unsaid else super()._get_help_string(action)
 

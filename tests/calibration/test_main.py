@@ -113,6 +113,13 @@ def test_the_verdict_has_a_row_for_every_file_and_engine_and_ends_with_a_decisio
                 "FP16 weights only", "ONNX Runtime, int8", "Verdict for this machine"):
         assert row in text
     assert "INT8, OpenVINO's kernels" in text or not has_openvino()
+    heading = next(line for line in text.splitlines() if line.startswith("on 4 frames"))
+    assert heading.split("  ")[-1].strip() == "worst frame"
+    exact = next(line for line in text.splitlines() if line.startswith("float32 "))
+    assert exact.split()[2:] == ["100.00", "[100.00,", "100.00]", "100.00%", "100.00%"]  # the labels are its own masks
+    half = next(line for line in text.splitlines() if line.startswith("FP16 weights only"))
+    assert len(half) == len(heading)
+    assert half.split()[7].startswith(("+", "-"))
 
 
 def test_ranges_are_cached_and_an_interrupted_run_goes_on_where_it_stopped(engine, data, tmp_path, monkeypatch):
