@@ -12,7 +12,6 @@ import argparse
 import csv
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime import cli
 from runtime.errors import UserError
-from runtime.files import in_one_piece, write_text
+from runtime.files import check_writable, in_one_piece, write_text
 
 if TYPE_CHECKING:
     from calibration.accuracy import Accuracy, Mask
@@ -55,9 +54,8 @@ def _command(args: argparse.Namespace) -> int:
     if not 0 <= args.ignore <= 255:
         raise UserError(f"--ignore {args.ignore} was received; expected 0..255")
     for path in (args.csv, args.worst, args.json):
-        if path and not os.access(path.parent, os.W_OK):
-            raise UserError(f"cannot write {path}: {path.parent} is not a folder that you may write to",
-                            try_=f"mkdir -p {path.parent}")
+        if path:
+            check_writable(path)
     pairs = find_pairs(args.data)
     if args.max_frames is not None:
         kept = set(evenly_spaced([p.image for p in pairs], args.max_frames))

@@ -41,7 +41,7 @@ def logits_from_file(path: Path) -> list[Logits]:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a .npy file ({error})") from error
+        raise UserError(f"{path} cannot be read ({error}); expected a .npy file of float32 logits") from error
     shape, dtype = getattr(array, "shape", "unknown"), getattr(array, "dtype", "unknown")
     if dtype != np.float32 or array.ndim not in (3, 4) or not array.size:
         raise UserError(f"{path} holds shape {shape}, dtype {dtype}; expected float32 [C, h, w] or [frames, C, h, w]")

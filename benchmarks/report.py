@@ -63,7 +63,8 @@ def compared(old: Path, new: Path) -> str:
         worse = [f"WORSE: {line}" for line in found.regressions]
         raise GateFailed("\n".join([f"{len(worse)} regressions beyond the intervals", *worse, *lines]))
     if not found.others:
-        raise UserError("\n".join([f"no row of {new} can be compared with {old}", *lines]))
+        told = "\n".join(lines)
+        raise UserError(f"no row of {new} can be compared with {old}; expected the same artifacts and machine\n{told}")
     return "\n".join(lines)
 
 

@@ -50,7 +50,8 @@ def measure(path: Path, threads: int | None = None, runs: int = RUNS, command: s
 
     artifact, engine = open_artifact(path)
     if artifact.target != "onnx":
-        raise UserError(f"{engine.name} is for {artifact.target!r}; layers are profiled by ONNX Runtime only")
+        raise UserError(f"{engine.name} is for {artifact.target!r}; expected one for ONNX Runtime's profiler",
+                        try_=f"python -m export.onnx {artifact.name}")
     count = threads or machine.core_count()
     x = drawn_frame(artifact.preprocess.size, 0)[None]
     before, own = machine.snapshot(), process_time()

@@ -131,13 +131,9 @@ def quantised(float_path: Path, sweep: Sweep, say: Callable[[str], None]) -> Pat
     Raises:
         UserError: there is nothing to calibrate on, or the calibration refuses.
     """
-    import importlib.util
-
     path = float_path.with_name(float_path.name.replace("fp32", "int8"))
     if path.exists() and path.stat().st_mtime >= float_path.stat().st_mtime:
         return path
-    if importlib.util.find_spec("calibration.__main__") is None:
-        raise UserError("this edgeseg has no INT8 calibration")
     if sweep.calibration is None:
         raise UserError("there are no images to calibrate INT8 on", try_="--calibration DIR")
     say(f"{path.name}: calibrating")
@@ -145,7 +141,8 @@ def quantised(float_path: Path, sweep: Sweep, say: Callable[[str], None]) -> Pat
                            "--out", str(sweep.out)], capture_output=True, text=True, check=False)
     if done.returncode or not path.exists():
         lines = done.stderr.strip().splitlines() or [f"no {path.name} was written"]
-        raise UserError(f"INT8 calibration failed ({lines[-1]})")
+        raise UserError(f"{path.name} could not be made ({lines[-1]})",
+                        try_=f"python -m calibration {float_path} --data {sweep.calibration}")
     return path
 
 

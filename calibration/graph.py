@@ -67,8 +67,8 @@ class FloatGraph:
         self._tensors = {tensor.name: tensor for tensor in self.graph.initializer}
         self.shapes, self._types = _shapes(self.model)
         if not any(layer.macs for layer in self.layers):
-            raise UserError("the graph has no convolution or matrix product with constant weights; there is nothing "
-                            "to quantise")
+            raise UserError("the graph has no convolution or matrix product with constant weights; expected a "
+                            "network to quantise")
 
     def array(self, name: str) -> npt.NDArray[np.float32]:
         """A constant's value."""

@@ -117,10 +117,11 @@ def find_pairs(folder: Path) -> list[Pair]:
                        and not p.stem.endswith(("_labelIds", "_instanceIds", "_color"))}
                       for part, suffixes in (("images", IMAGES), ("labels", (".png",))))
     if not images:
-        raise UserError(f"{folder / 'images'} has no {', '.join(IMAGES)} in it")
+        raise UserError(f"{folder / 'images'} has no {', '.join(IMAGES)} in it; expected labelled images")
     for here, there, what in ((images, labels, "label"), (labels, images, "image")):
         if alone := sorted(here.keys() - there.keys()):
-            raise UserError(f"{here[alone[0]]} has no {what} of the same name (and {len(alone) - 1} more)")
+            raise UserError(f"{here[alone[0]]} has no {what} of the same name (and {len(alone) - 1} more)",
+                            try_=f"ls {folder / (what + 's')}")
     return [Pair(name, images[name], labels[name]) for name in images]
 
 
@@ -140,14 +141,14 @@ def read_pairs(pairs: Sequence[Pair], mapping: LabelMap) -> Iterator[tuple[str, 
     for pair in pairs:
         frame = cv2.imread(str(pair.image), cv2.IMREAD_COLOR)
         if frame is None:
-            raise UserError(f"{pair.image} cannot be read as an image")
+            raise UserError(f"{pair.image} cannot be read as an image; expected a complete JPEG, PNG, …")
         yield pair.name, np.asarray(frame, np.uint8), _label(pair, frame.shape[:2], mapping)
 
 
 def _label(pair: Pair, size: tuple[int, ...], mapping: LabelMap) -> Image:
     label = cv2.imread(str(pair.label), cv2.IMREAD_UNCHANGED)
     if label is None:
-        raise UserError(f"{pair.label} cannot be read as an image")
+        raise UserError(f"{pair.label} cannot be read as an image; expected a PNG of class indices")
     if label.ndim == 3:
         label = _from_palette(label, pair.label)
     if label.dtype != np.uint8:

@@ -54,7 +54,8 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     try:
         return onnx.load(path)
     except Exception as error:  # protobuf's own error has no typed import; anything here means an unreadable file
-        raise UserError(f"{path} cannot be read as ONNX ({type(error).__name__}: {error})") from error
+        raise UserError(f"{path} cannot be read as ONNX ({type(error).__name__}: {error})",
+                        try_="python -m export.onnx NAME, which writes such files") from error
 
 
 def _exported(name: str, folder: Path, options: list[str]) -> Path:

@@ -172,7 +172,8 @@ def load(entry: ModelSpec, classes: int) -> nn.Module:
         network = builder(classes=classes, **entry.options)
     except TypeError as error:
         given = {"classes": classes, **entry.options}
-        raise UserError(f"{entry.builder} cannot be called with {given} ({error})") from error
+        raise UserError(f"{entry.builder} cannot be called with {given} ({error}); expected classes and the TOML's "
+                        "options as its keywords") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{entry.builder} returned a {type(network).__name__}; expected a torch.nn.Module")
     return network

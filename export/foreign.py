@@ -59,7 +59,7 @@ def read(path: Path) -> onnx.ModelProto:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and the checker's errors share no base but this
-        raise UserError(f"{path} cannot be read as an ONNX file ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}); expected a valid ONNX file") from error
     weights = {w.name for w in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in weights]
     if len(inputs) != 1 or len(model.graph.output) != 1:

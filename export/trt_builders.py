@@ -163,7 +163,8 @@ def build_plan(library: Library, model: bytes, settings: Settings, gpu: Gpu | No
     if not parser.parse(model):
         error = parser.get_error(0)
         raise UserError(f"{library.title} cannot read node {error.node_name()!r} ({error.node_operator()}): "
-                        f"{' '.join(error.desc().split())[:300]}")
+                        f"{' '.join(error.desc().split())[:300]}",
+                        try_="python -m export.onnx NAME for ONNX Runtime, or a network without that operator")
     assert len(settings.name) <= 128
     network.name = settings.name
     config = builder.create_builder_config()

@@ -132,7 +132,8 @@ def class_count(entry: ModelSpec, source: str | None) -> int | None:
     for key, tensor in two.items():
         if tensor.shape != three[key].shape and key in checkpoint.tensors:
             return int(checkpoint.tensors[key].shape[0])
-    raise UserError(f"the weights {checkpoint.source} have no classifier of {entry.name}: they are another network's")
+    raise UserError(f"the weights {checkpoint.source} have no classifier of {entry.name}: they are another network's",
+                    try_=f"--weights with one of {choices(entry)}")
 
 
 def read(entry: ModelSpec, source: str | None) -> Checkpoint:
@@ -208,7 +209,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is not a checkpoint; expected a dictionary of names and tensors")
     bad = [key for key, tensor in values.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
     if bad:
-        raise UserError(f"{path} has values that are not finite in {_few(bad)}")
+        raise UserError(f"{path} has values that are not finite in {_few(bad)}; expected finite numbers")
     return dict(values)
 
 
@@ -228,7 +229,8 @@ def _check(network: nn.Module, checkpoint: Checkpoint) -> None:
         ("missing", missing), ("unexpected", extra),
         ("of another shape", [f"{key} {f} instead of {w}" for key, (f, w) in shapes.items()])) if keys]
     if problems:
-        raise UserError(f"the weights {checkpoint.source} do not fit the network: {'; '.join(problems)}")
+        raise UserError(f"the weights {checkpoint.source} do not fit the network: {'; '.join(problems)}",
+                        try_="the network that they were trained for, or --weights none")
 
 
 def _few(keys: list[str]) -> str:

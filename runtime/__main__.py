@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime import cli
 from runtime.errors import EdgesegError, UserError
-from runtime.files import write_text
+from runtime.files import check_writable, write_text
 
 if TYPE_CHECKING:
     from runtime.sinks import Sink
@@ -128,13 +128,10 @@ def _check(args: argparse.Namespace) -> None:
         if (value := getattr(args, flag)) is not None and value < 1:
             raise UserError(f"--{flag.replace('_', '-')} {value} was received; expected a positive number")
     for path in (args.save, args.sheet, args.stats):
-        if path and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-            raise UserError(f"cannot write {path}: {path.parent} is not a folder that you may write to",
-                            try_=f"mkdir -p {path.parent}")
-        if path and path.is_dir():
-            raise UserError(f"cannot write {path}: it is a folder; expected a file name")
+        if path:
+            check_writable(path)
     if args.masks not in (None, "-") and Path(args.masks).exists() and not Path(args.masks).is_dir():
-        raise UserError(f"cannot write masks into {args.masks}: it is not a folder")
+        raise UserError(f"cannot write masks into {args.masks}: it is not a folder; expected one, or - for stdout")
 
 
 def _tune(path: Path, engine: str | None) -> None:

@@ -204,11 +204,12 @@ def open_artifact(path: str | Path, engine: str | None = None) -> tuple[Artifact
     try:
         text = sidecar.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{sidecar} cannot be read ({error})") from error
+        raise UserError(f"{sidecar} cannot be read ({error}); expected an artifact's JSON") from error
     artifact = from_json(text, str(sidecar))
     file = sidecar.with_name(artifact.file)
     if not file.exists():
-        raise UserError(f"{sidecar} describes {artifact.file}, which is not in {sidecar.parent}")
+        raise UserError(f"{sidecar} describes {artifact.file}, which is not in {sidecar.parent}; expected it beside it",
+                        try_=f"copy {artifact.file} there, or export {artifact.name} again")
     found = engine_sha256(file)
     if found != artifact.sha256:
         raise UserError(f"{file} has SHA-256 {found[:12]}…, its JSON says {artifact.sha256[:12]}…: the file was "

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from runtime.errors import UserError
+
 
 @contextmanager
 def in_one_piece(path: Path) -> Iterator[Path]:
@@ -28,6 +30,19 @@ def in_one_piece(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """See, before long work begins, that a file can be written at `path`.
+
+    Raises:
+        UserError: its folder is missing or read-only, or `path` is a folder itself.
+    """
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(f"cannot write {path}: {path.parent} is not a folder that you may write to",
+                        try_=f"mkdir -p {path.parent}")
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; expected a file name")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from runtime.errors import UserError
-from runtime.files import in_one_piece, unfinished
+from runtime.files import check_writable, in_one_piece, unfinished
 from runtime.preprocess import Frame
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -69,8 +69,7 @@ class VideoFile:
     def __init__(self, path: Path, fps: float) -> None:
         if path.suffix.lower() != ".mp4":
             raise UserError(f"cannot write {path}; expected a name ending in .mp4", try_=f"{path.with_suffix('.mp4')}")
-        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-            raise UserError(f"cannot write {path}: {path.parent} is not a folder that you may write to")
+        check_writable(path)
         self.path = path
         self.frames = 0
         self.fps = fps if 0 < fps < 1000 else 25.0  # as sources.NOMINAL_FPS
@@ -92,7 +91,7 @@ class VideoFile:
             if not writer.isOpened():
                 self._temporary.unlink(missing_ok=True)
                 raise UserError(f"cannot write {self.path} at {self._size[0]}x{self._size[1]}; "
-                                "OpenCV's FFmpeg refuses it (size, permission or space)")
+                                "OpenCV's FFmpeg refuses it (size, permission or space)", try_="--masks DIR")
             self._writer = writer
         if self.frames % _FRAMES_BETWEEN_DISK_CHECKS == 0:
             free = shutil.disk_usage(self._temporary.parent).free

@@ -49,7 +49,8 @@ def load_samples(folder: Path, classes: int) -> list[Sample]:
         image, target = cv2.imread(str(path)), folder / "labels" / f"{path.stem}.png"
         label = cv2.imread(str(target), cv2.IMREAD_UNCHANGED) if target.is_file() else None
         if image is None or label is None:
-            raise UserError(f"{path if image is None else target} is missing or cannot be read")
+            raise UserError(f"{path if image is None else target} is missing or cannot be read; expected an image and "
+                            "labels/ with a PNG of the same name")
         if label.ndim != 2 or label.dtype != np.uint8 or label.shape != image.shape[:2]:
             raise UserError(f"{target} is {label.dtype} {label.shape}; expected single-channel uint8 of the "
                             f"image's size {image.shape[:2]}")

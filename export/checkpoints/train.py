@@ -62,7 +62,8 @@ def train(args: argparse.Namespace) -> int:
     held = [s for s in everything if recipe.hold_out and s.stem.startswith(recipe.hold_out)]
     seen = [s for s in everything if s not in held] if held else everything
     if recipe.hold_out and not held:
-        raise UserError(f"no training frame's name starts with {recipe.hold_out!r}")
+        raise UserError(f"--hold-out {recipe.hold_out} was received, and no training frame's name starts so",
+                        try_=f"ls {data / 'train' / 'images'}")
     sets = {"val": samples.load_samples(data / "val", classes)} | ({"held out": held} if held else {})
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -30,7 +30,8 @@ class Trainer:
                  device: torch.device, *, compiled: bool, teacher: nn.Module | None = None) -> None:
         self.entry, self.samples, self.recipe, self.device = entry, samples, recipe, device
         if len(samples) < recipe.batch:
-            raise UserError(f"{len(samples)} training frames are fewer than one batch of {recipe.batch}")
+            raise UserError(f"{len(samples)} training frames are fewer than one batch of {recipe.batch}",
+                            try_=f"--batch {len(samples)}" if len(samples) > 1 else "more frames")
         self.network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.teacher = None if teacher is None else teacher.to(device).eval()
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)

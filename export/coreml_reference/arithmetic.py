@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from runtime.errors import UserError
+from export.coreml_reference.read import unknown
 
 Parameters = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ def _binary(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> C
 
 def _real_div(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     if not x.is_floating_point():
-        raise UserError("real_div of integers: MIL does not say how it rounds, so the reference evaluator refuses it")
+        raise unknown("real_div of integers, of which MIL does not say how it rounds,")
     return x / y
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from export.coreml_reference import arithmetic, layout, quantised, spatial
-from export.coreml_reference.read import INTEGERS, PACKED, Operation, Program, TensorType, Text
+from export.coreml_reference.read import INTEGERS, PACKED, Operation, Program, TensorType, Text, unknown
 from runtime.errors import UserError
 
 Handler = Callable[[Mapping[str, Any]], Any]
@@ -30,10 +30,9 @@ class Evaluator:
     """
 
     def __init__(self, program: Program) -> None:
-        unknown = sorted({op.kind for op in program.operations} - HANDLERS.keys())
-        if unknown:
-            raise UserError(f"the program uses operations that the reference evaluator does not know: "
-                            f"{', '.join(unknown)}; nothing can be said about its output")
+        strange = sorted({op.kind for op in program.operations} - HANDLERS.keys())
+        if strange:
+            raise unknown(f"the operation {', '.join(strange)}")
         self.program = program
         self._constants: dict[str, torch.Tensor | str] = {}
         self._steps: list[tuple[Operation, tuple[str, ...]]] = []
@@ -116,11 +115,11 @@ def _carry_out(op: Operation, values: Mapping[str, Any]) -> dict[str, Any]:
     results = results if isinstance(results, (tuple, list)) else (results,)
     name = op.outputs[0][0]
     if len(results) != len(op.outputs):
-        raise UserError(f"{op.kind} {name!r} gave {len(results)} results; the program declares {len(op.outputs)}")
+        raise UserError(f"{op.kind} {name!r} gave {len(results)} results; expected {len(op.outputs)}")
     settled = {}
     for result, (name, kind) in zip(results, op.outputs):
         if isinstance(result, torch.Tensor) and not _fits(tuple(result.shape), kind):
-            raise UserError(f"{op.kind} {name!r} gave shape {tuple(result.shape)}; the program declares {kind.shape}")
+            raise UserError(f"{op.kind} {name!r} gave shape {tuple(result.shape)}; expected {kind.shape}")
         settled[name] = _settle(result, kind, name) if isinstance(result, torch.Tensor) else result
     return settled
 
@@ -138,7 +137,7 @@ def _settle(result: torch.Tensor, kind: TensorType, name: str) -> torch.Tensor:
     if kind.dtype == "BOOL":
         return result.to(torch.bool)
     if result.is_floating_point():
-        raise UserError(f"{name!r} is declared {kind.dtype}, but its operation gave fractions")
+        raise UserError(f"{name!r} is declared {kind.dtype}, but its operation gave fractions; expected integers")
     bounds = torch.iinfo(torch.int64)
     if kind.dtype in PACKED:
         bits, signed = PACKED[kind.dtype]
@@ -149,7 +148,8 @@ def _settle(result: torch.Tensor, kind: TensorType, name: str) -> torch.Tensor:
         low, high = bounds.min, bounds.max
     result = result.to(torch.int64)
     if result.numel() and (int(result.min()) < low or int(result.max()) > high):
-        raise UserError(f"{name!r} is declared {kind.dtype}, but reaches {int(result.min())}..{int(result.max())}")
+        raise UserError(f"{name!r} is declared {kind.dtype}, but reaches {int(result.min())}..{int(result.max())}; "
+                        f"expected {low}..{high}")
     return result
 
 

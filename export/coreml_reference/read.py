@@ -78,6 +78,12 @@ class Program:
     description: Any
 
 
+def unknown(what: str) -> UserError:
+    """The error for something that an ML program may hold and this evaluator cannot compute."""
+    return UserError(f"{what} is unknown to the reference evaluator, so nothing can be said about the package",
+                     try_="python -m export.onnx NAME; or teach it to export/coreml_reference/, with a test")
+
+
 def read_package(package: Path) -> Program:
     """Read the program and all weights.
 
@@ -167,7 +173,7 @@ class _Reader:
 def _numpy(dtype: str) -> Any:
     known = {**FLOATS, **INTEGERS, **{name: np.int8 if signed else np.uint8 for name, (_, signed) in PACKED.items()}}
     if dtype not in known:
-        raise UserError(f"the program uses the type {dtype}, which the reference evaluator does not know")
+        raise unknown(f"the type {dtype}")
     return known[dtype]
 
 

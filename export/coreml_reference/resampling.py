@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from export.coreml_reference.arithmetic import Parameters, flag, integers, number
-from runtime.errors import UserError
+from export.coreml_reference.read import unknown
 
 
 def grid(mode: str, size: int, target: int) -> torch.Tensor:
@@ -39,7 +39,7 @@ def grid(mode: str, size: int, target: int) -> torch.Tensor:
     elif mode == "UNALIGN_CORNERS":
         points = (i + 0.5) * (size / target) - 0.5
     else:
-        raise UserError(f"sampling mode {mode!r} is not known to the reference evaluator")
+        raise unknown(f"sampling mode {mode!r}")
     return points.clamp(0, size - 1)
 
 
@@ -71,7 +71,7 @@ def _upsample_bilinear(p: Parameters) -> torch.Tensor:
     corners = flag(p, "align_corners", True)
     half = flag(p, "half_pixel_centers", not corners)
     if corners and half:
-        raise UserError("upsample_bilinear with both align_corners and half_pixel_centers is not defined")
+        raise unknown("upsample_bilinear with both align_corners and half_pixel_centers")
     mode = "STRICT_ALIGN_CORNERS" if corners else "UNALIGN_CORNERS" if half else "DEFAULT"
     sizes = zip(p["x"].shape[-2:], _scaled_size(p))
     return _bilinear(p["x"], *(grid(mode, size, target) for size, target in sizes))
@@ -88,13 +88,13 @@ def _resize(p: Parameters) -> torch.Tensor:
     """iOS17's general form; here for the last two axes. A 0 in `shape` keeps the size."""
     x: torch.Tensor = p["x"]
     if int(p["resized_dims"]) != 2:
-        raise UserError(f"resize of {int(p['resized_dims'])} axes is not known to the reference evaluator; expected 2")
+        raise unknown(f"resize of {int(p['resized_dims'])} axes instead of 2")
     height, width = (wanted or size for wanted, size in zip(integers(p, "shape")[-2:], x.shape[-2:]))
     mode = p.get("sampling_mode", "DEFAULT")
     if p.get("interpolation_mode", "LINEAR") == "LINEAR":
         return _bilinear(x, grid(mode, x.shape[-2], height), grid(mode, x.shape[-1], width))
     if mode != "DEFAULT":
-        raise UserError(f"resize with nearest neighbours and sampling mode {mode!r}: MIL does not say how it rounds")
+        raise unknown(f"resize with nearest neighbours and sampling mode {mode!r}")
     return _nearest(x, height, width)
 
 

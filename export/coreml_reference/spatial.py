@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from export.coreml_reference.arithmetic import Parameters, flag, integers, number
+from export.coreml_reference.read import unknown
 from export.coreml_reference.resampling import HANDLERS as RESAMPLING
-from runtime.errors import UserError
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -26,7 +26,7 @@ def _pads(p: Parameters, sizes: list[int], kernel: list[int], strides: list[int]
     if kind == "custom":
         return integers(p, "pad") or [0, 0] * len(sizes)
     if kind not in {"same", "same_lower"}:
-        raise UserError(f"pad_type {kind!r} is not known to the reference evaluator")
+        raise unknown(f"pad_type {kind!r}")
     pads = []
     for size, k, s, d in zip(sizes, kernel, strides, dilations):
         total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
@@ -54,7 +54,7 @@ def _conv_transpose(p: Parameters) -> torch.Tensor:
     x, weight = p["x"], p["weight"]
     rank = x.ndim - 2
     if p.get("pad_type", "valid") not in {"valid", "custom"}:
-        raise UserError(f"conv_transpose with pad_type {p['pad_type']!r} is not known to the reference evaluator")
+        raise unknown(f"conv_transpose with pad_type {p['pad_type']!r}")
     strides, dilations = integers(p, "strides") or [1] * rank, integers(p, "dilations") or [1] * rank
     pads = integers(p, "pad") if p.get("pad_type") == "custom" and p.get("pad") is not None else [0, 0] * rank
     full = _CONV_TRANSPOSE[rank](x, weight, None, strides, 0, 0, int(number(p, "groups", 1)), dilations)

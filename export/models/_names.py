@@ -80,5 +80,5 @@ def translate(state: Mapping[str, Tensor], names: NameMap, network: nn.Module) -
               for name in own if name in new and new[name].shape != own[name].shape]
     if wrong:
         shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
-        raise UserError(f"these are not weights of {names.source} for this network: {shown}")
+        raise UserError(f"the weights do not fit; expected those of {names.source} for this network: {shown}")
     return new

@@ -146,7 +146,7 @@ def test_logits_of_another_shape_than_promised_are_refused(own: Path) -> None:
 
 def test_a_file_that_is_no_onnx_is_refused(own: Path) -> None:
     (own / "bad.onnx").write_bytes(b"not a model")
-    with pytest.raises(UserError, match="cannot be read as an ONNX file"):
+    with pytest.raises(UserError, match="expected a valid ONNX file"):
         load("bad.onnx@shallow.toml")
 
 
