@@ -16,7 +16,7 @@ from runtime import cuda, errors
 ROOT = Path(__file__).parent.parent
 KINDS = {name for module in (errors, cuda) for name, value in vars(module).items()
          if isinstance(value, type) and issubclass(value, errors.EdgesegError) and value is not errors.MissingLibrary}
-PASSED_ON = {"{done.stderr.strip().removeprefix('export.onnx: error: ')}", "{answer['error']}"}
+PASSED_ON = re.compile(r"""^\{.*(\.removeprefix\(.*: error: |answer\['error'\]).*\}$""")
 """Messages of another process of ours, which follow the rules already."""
 
 EXPECTED = re.compile(r"\bexpected\b|\bknown: |\b(takes?|needs?|reads|knows|opens|goes with|belong together)\b|"
@@ -67,7 +67,7 @@ def test_the_table_of_all_errors_for_reading_aloud():
 
 
 def test_a_users_error_says_what_was_expected_or_what_to_type_next():
-    assert [said for said in SAID if said.kind in ("UserError", "CudaError") and said.what not in PASSED_ON
+    assert [said for said in SAID if said.kind in ("UserError", "CudaError") and not PASSED_ON.search(said.what)
             and not said.try_ and not EXPECTED.search(said.what)] == []
 
 
