@@ -208,11 +208,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="classes: class map, what Xcode's preview shows; logits: full size; low: at the "
                              "network's stride")
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--image", dest="image", action="store_true", default=argparse.SUPPRESS,
+    kind.add_argument("--image", dest="image", action="store_true", default=True,
                       help="input is a pixel buffer, as cameras deliver it; the default")
-    kind.add_argument("--tensor", dest="image", action="store_false", default=argparse.SUPPRESS,
-                      help="input is a multi-array")
-    parser.set_defaults(image=True)
+    kind.add_argument("--tensor", dest="image", action="store_false", help="input is a multi-array")
     parser.add_argument("--calibration", type=Path, metavar="DIR", help="images for INT8's activation ranges")
     parser.add_argument("--allow-few", action="store_true", help="calibrate with fewer than 32 images")
     parser.add_argument("--data", type=Path, metavar="DIR", help="images/ and labels/ to measure mIoU on")

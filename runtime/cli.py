@@ -24,7 +24,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if isinstance(action.default, list) and action.default:
             return f"{action.help} (default: {' '.join(map(str, action.default))})"
-        unsaid = action.default is None or action.default is False or action.default == []
+        unsaid = action.default is None or isinstance(action.default, bool) or action.default == []
         return action.help if unsaid else super()._get_help_string(action)
 
 
