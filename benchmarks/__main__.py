@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", help=f"one of {', '.join(known)}; nothing lists them")
 
     def listing(args: object) -> int:
+        """Print what there is, or say that a name is not among it."""
         name = getattr(args, "name", None)
         if name is not None:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)

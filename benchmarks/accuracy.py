@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--labels", default="own", metavar="SET",
                         help="what label values mean: own (the network's order), camvid, cityscapes (train ids), voc, "
                              "or a JSON file of {value: class name}")
-    parser.add_argument("--ignore", type=int, default=255, help="label value of pixels that do not count")
+    parser.add_argument("--ignore", type=int, default=255, metavar="VALUE",
+                        help="label value of pixels that do not count")
     parser.add_argument("--max-frames", type=int, metavar="N", help="at most N frames, evenly spread")
     parser.add_argument("--csv", type=Path, metavar="FILE.csv", help="write one row per frame")
     parser.add_argument("--worst", type=Path, metavar="FILE.png", help="draw the four worst frames")

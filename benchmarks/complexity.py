@@ -168,7 +168,7 @@ def command(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m benchmarks complexity`."""
-    parser = cli.parser("benchmarks.complexity", "Count what a network computes, from its ONNX graph.",
+    parser = cli.parser("benchmarks complexity", "Count what a network computes, from its ONNX graph.",
                         "python -m benchmarks complexity lraspp out/lraspp-360x480-fp32.onnx --layers 10")
     parser.add_argument("subjects", nargs="+", metavar="NAME|ARTIFACT", help="networks' names or ONNX artifacts")
     parser.add_argument("--size", type=cli.size, metavar="HxW",

@@ -222,7 +222,7 @@ def command(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m benchmarks latency`."""
-    parser = cli.parser("benchmarks.latency", "Measure how long artifacts take for one frame, against each other.",
+    parser = cli.parser("benchmarks latency", "Measure how long artifacts take for one frame, against each other.",
                         "python -m benchmarks latency out/*.onnx --threads 1,2 --rows rows.jsonl")
     parser.add_argument("artifacts", nargs="+", type=Path, metavar="ARTIFACT", help="engine files or their JSON")
     parser.add_argument("--threads", type=thread_counts, metavar="N,...",

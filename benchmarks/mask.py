@@ -211,6 +211,7 @@ def _lines(path: str) -> list[str]:
 
 
 def command(options: argparse.Namespace) -> int:
+    """Compare, and print."""
     if (options.artifact is None) != (options.source is None):
         raise UserError("--artifact and --source belong together; one of them is missing")
     if min(options.frames, options.rounds, options.threads) < 1:
@@ -229,8 +230,9 @@ def command(options: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = cli.parser("benchmarks.mask", "Compare the exact mask with full-size interpolation and argmax.",
-                           "python -m benchmarks.mask --artifact out/lraspp-512x1024-fp32.onnx --source street.mp4")
+    """`python -m benchmarks mask`."""
+    arguments = cli.parser("benchmarks mask", "Compare the exact mask with full-size interpolation and argmax.",
+                           "python -m benchmarks mask --artifact out/lraspp-512x1024-fp32.onnx --source street.mp4")
     arguments.add_argument("--logits", type=Path, metavar="FILE.npy", help="float32 [C, h, w] or [frames, C, h, w]")
     arguments.add_argument("--artifact", type=Path, help="an artifact whose output is low; needs --source")
     arguments.add_argument("--source", type=Path, metavar="VIDEO", help="where the artifact's frames come from")

@@ -86,7 +86,7 @@ def command(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m benchmarks report`."""
-    parser = cli.parser("benchmarks.report", "Make a page of measurements, and name the artifact to ship.",
+    parser = cli.parser("benchmarks report", "Make a page of measurements, and name the artifact to ship.",
                         "python -m benchmarks report out/sweep/rows.jsonl --max-ms 33 --max-drop 1.0")
     parser.add_argument("rows", nargs="*", type=Path, metavar="ROWS.jsonl", help="what the other benchmarks wrote")
     parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="the page")

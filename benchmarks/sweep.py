@@ -241,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """`python -m benchmarks sweep`."""
     from benchmarks.latency import engine_names, thread_counts
 
-    parser = cli.parser("benchmarks.sweep", "Export and measure networks x sizes x precisions; run again to go on.",
+    parser = cli.parser("benchmarks sweep", "Export and measure networks x sizes x precisions; run again to go on.",
                         "python -m benchmarks sweep --models lraspp,dfanet-a --sizes 256x512,360x480 "
                         "--precisions fp32,fp16,int8 --data ../shared/data/camvid/val")
     parser.add_argument("--models", required=True, metavar="NAME,...", help="networks")
@@ -253,7 +253,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="images for INT8; default: train/images beside the data")
     parser.add_argument("--weights", action="append", default=[], metavar="[NAME=]SOURCE",
                         help="as for export.onnx, for one network or for all; default: bundled")
-    parser.add_argument("--threads", type=thread_counts, metavar="N,...", help="default: the engine decides")
+    parser.add_argument("--threads", type=thread_counts, metavar="N,...",
+                        help="threads within one frame, each measured; default: the engine decides")
     parser.add_argument("--engines", type=engine_names, default=[None], metavar="NAME,...",
                         help="each measured: onnx (ONNX Runtime), openvino; default: onnx")
     parser.add_argument("--max-frames", type=int, metavar="N", help="for accuracy, evenly spread; default: all")

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """`python -m calibration`."""
     parser = cli.parser("calibration", "Quantise a network to one portable INT8 ONNX file, and judge it.",
                         "python -m calibration lraspp --data shared/data/camvid --max-drop 1.0")
-    parser.add_argument("network", help="a network's name, or a float32 .onnx artifact")
+    parser.add_argument("network", help="network, as `python -m export.models` lists them, or a float32 .onnx artifact")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR",
                         help="folder of images; or one with train/ and val/, or images/ and labels/")
     parser.add_argument("--method", choices=METHODS, default="mse", help="how ranges are chosen")
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sensitivity", action="store_true", help="also measure what each layer loses")
     parser.add_argument("--verdict", action="store_true", help="also compare size, accuracy and speed with float")
     parser.add_argument("--judge", type=int, default=200, metavar="N", help="frames to judge on at most")
-    parser.add_argument("--weights", help="with a name: as for python -m export.onnx")
+    parser.add_argument("--weights", metavar="SOURCE", help="with a name: as for python -m export.onnx")
     parser.add_argument("--size", type=cli.size, metavar="HxW", help="with a name: input size")
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for the artifact")
     return cli.run(_command, parser, argv)

@@ -43,6 +43,7 @@ class OnnxNetwork(nn.Module):
         self._session = _session(self.model)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Float [1, 3, H, W] → what the file's output holds, through ONNX Runtime."""
         if torch.compiler.is_compiling():
             raise UserError(f"{self.path} is an ONNX file, and this target converts torch networks",
                             try_="package.module:builder --spec FILE.toml")

@@ -107,7 +107,8 @@ def arguments(prog: str, description: str, example: str) -> argparse.ArgumentPar
     parser.add_argument("name", help="network, as `python -m export.models` lists them; or your own: "
                                      "package.module:builder, FILE.onnx or FILE.toml")
     parser.add_argument("--spec", type=Path, metavar="FILE.toml", help="what your own network expects")
-    parser.add_argument("--weights", help="bundled or published set, a file, or 'none' (random); default: bundled")
+    parser.add_argument("--weights", metavar="SOURCE",
+                        help="bundled or published set, a file, or 'none' (random); default: bundled")
     parser.add_argument("--classes", type=int, help="number of classes; default: what the weights have")
     parser.add_argument("--size", type=cli.size, metavar="HxW", help="input size; default: the network's own")
     parser.add_argument("--frames", type=Path, metavar="DIR", help="images to verify on; default: drawn frames")

@@ -19,13 +19,21 @@ Item = TypeVar("Item")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, where there is one to show and the text does not name it already."""
+    """Shows defaults as they are typed, where the text does not name one already, and numbers as N and X."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if isinstance(action.default, list) and action.default:
-            return f"{action.help} (default: {' '.join(map(str, action.default))})"
-        unsaid = action.default is None or isinstance(action.default, bool) or action.default == []
-        return action.help if unsaid else super()._get_help_string(action)
+        value, text = action.default, action.help
+        unsaid = value is None or isinstance(value, bool) or value in ("", [], (), argparse.SUPPRESS)
+        if unsaid or "default:" in (text or ""):
+            return text
+        if isinstance(value, tuple):
+            value = "x".join(map(str, value))  # a size
+        elif isinstance(value, list):
+            value = (" " if action.nargs else ",").join(map(str, value))
+        return f"{text} (default: {value})"
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        return "N" if action.type is int else "X" if action.type is float else action.dest.upper()
 
 
 def parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:

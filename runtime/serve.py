@@ -142,6 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
+        """Answer for the page, its numbers and its pictures; nothing else is served, no file is read."""
         if not self.owner.may_ask(self.headers.get("Host")):
             self.send_error(403, "this page is for this machine")
         elif self.path == "/":

@@ -41,6 +41,7 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        """By x: a convolution with the kernel turned round; by w: a sum over places."""
         x, w = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         by_weight = ctx.by_weight(x, gradient, w.shape[-1], ctx.stride, ctx.dilation)

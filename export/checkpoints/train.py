@@ -16,6 +16,7 @@ so.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -62,7 +63,7 @@ def train(args: argparse.Namespace) -> int:
     held = [s for s in everything if recipe.hold_out and s.stem.startswith(recipe.hold_out)]
     seen = [s for s in everything if s not in held] if held else everything
     if recipe.hold_out and not held:
-        raise UserError(f"--hold-out {recipe.hold_out} was received, and no training frame's name starts so",
+        raise UserError(f"no training frame's name starts with {recipe.hold_out!r}",
                         try_=f"ls {data / 'train' / 'images'}")
     sets = {"val": samples.load_samples(data / "val", classes)} | ({"held out": held} if held else {})
     if args.threads:
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     command = cli.parser("export.checkpoints.train", "Train a network on labelled frames.",
                          "python -m export.checkpoints.train lraspp --data ../shared/data/camvid --epochs 150")
-    command.add_argument("name", help="a network, as python -m export.models lists them")
+    command.add_argument("name", help="network, as `python -m export.models` lists them")
     command.add_argument("--data", required=True, metavar="DIR", help="holds train/ and val/, each images/ and labels/")
     command.add_argument("--out", default="build/train", metavar="DIR", help="where everything goes")
     command.add_argument("--resume", action="store_true", help="go on from the state in --out")
@@ -121,11 +122,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                          help="without fast depthwise gradients on a CPU, which need a C++ compiler: half as fast")
     command.add_argument("--score-every", type=int, default=10, metavar="N", help="epochs between two scores")
     command.add_argument("--terms", default="", help="the data's conditions of use; CamVid's where --data is CamVid")
+    said = dict(re.findall(r"^ +(\w+): (.+)\.$", Recipe.__doc__ or "", re.MULTILINE))
     for key, value in asdict(Recipe()).items():
-        kind = cli.size if key == "crop" else type(value)
-        default = f"{value[0]}x{value[1]}" if key == "crop" else value
-        command.add_argument(f"--{key.replace('_', '-')}", type=kind, default=default, metavar=key.upper(),
-                             help="see export/checkpoints/recipe.py")
+        command.add_argument(f"--{key.replace('_', '-')}", type=cli.size if key == "crop" else type(value),
+                             default=value, metavar={"crop": "HxW", "weights": "SOURCE", "teacher": "NAME"}.get(key),
+                             help=said[key])
     return cli.run(train, command, argv)
 
 

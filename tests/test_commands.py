@@ -1,0 +1,62 @@
+"""All commands speak alike: a flag has one meaning, and every help names its defaults as they are typed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from runtime import cli
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts)
+                 for package in ("runtime", "calibration", "export", "benchmarks")
+                 for path in (ROOT / package).rglob("*.py") if "cli.run(" in path.read_text(encoding="utf-8"))
+
+TWO_MEANINGS = {
+    "--frames",  # of an exporter or latency: a folder of images; where images are given anyway: how many
+    "--threads", "--weights",  # a sweep and latency take several
+    "--out",  # of a report: a file
+    "--json",  # of python -m export.models: print JSON; elsewhere a file
+    "--every",  # of the temporal benchmark: several values
+    "--source",  # of the runtime: also a camera; of a benchmark: a file
+}
+
+
+def parser_of(module: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:
+    """The parser that a command would parse with."""
+    found: list[argparse.ArgumentParser] = []
+    monkeypatch.setattr(cli, "run", lambda command, parser, argv=None: found.append(parser) or 0)
+    importlib.import_module(module).main([])
+    (parser,) = found
+    return parser
+
+
+def options(module: str, monkeypatch: pytest.MonkeyPatch) -> list[argparse.Action]:
+    return [action for action in parser_of(module, monkeypatch)._actions
+            if action.option_strings and action.dest != "help"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_flag_is_explained_and_its_default_is_said_as_it_is_typed(module, monkeypatch):
+    parser = parser_of(module, monkeypatch)
+    assert all(action.help for action in parser._actions)
+    said = " ".join(parser.format_help().split())
+    assert not re.search(r"default: ?(None|True|False|\[|\(|\))", said)
+    assert said.count("example: python -m ") == 1
+
+
+def test_the_same_flag_takes_the_same_thing_everywhere(monkeypatch):
+    takes: dict[str, dict[object, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for module in MODULES:
+        for action in options(module, monkeypatch):
+            for flag in action.option_strings:
+                word = None if action.nargs == 0 or action.choices else (
+                    action.metavar or cli._Help("")._get_default_metavar_for_optional(action))
+                takes[flag][word].append(module)
+    unlike = {flag: dict(words) for flag, words in takes.items() if len(words) > 1}
+    assert unlike.keys() <= TWO_MEANINGS, unlike
