@@ -101,7 +101,10 @@ def fine_tuned(graph: FloatGraph, thresholds: Mapping[str, float], plan: Plan, a
         Job(str(before), str(after), str(train), artifact.classes, artifact.preprocess.size, artifact.output.layout,
             scales_from_thresholds(graph, thresholds, quantised_tensors(graph, plan)),
             tuple(sorted(plan.nodes)), plan.weight_bits, epochs).write(order)
-        last = run_exporter(["export.checkpoints.qat", str(order)], show=_bar)
+        try:
+            last = run_exporter(["export.checkpoints.qat", str(order)], show=_bar)
+        finally:
+            _bar("")
         result = FloatGraph(onnx.load(after))
     return result, [float(loss) for loss in last.split()]
 

@@ -88,8 +88,10 @@ def conclusion(speeds: Sequence[Speed], processor: Processor, unfused: Fusion) -
             line += f" ({_reasons(processor, unfused if speed.engine == 'ONNX Runtime' else None)})"
         lines.append(line)
     best = min(speeds, key=lambda speed: speed.median_ms)
+    others = "".join(f"; {speed.engine} with the {speed.kind} file is as fast, {speed.median_ms:.1f} ms"
+                     for speed in speeds if speed is not best and speed.median_ms < best.median_ms * (1 + NOISE))
     lines.append(f"Verdict for this machine ({processor.describe()}): {best.engine} with the {best.kind} file "
-                 f"is fastest, {best.median_ms:.1f} ms.")
+                 f"is fastest, {best.median_ms:.1f} ms{others}.")
     return "\n".join(lines)
 
 

@@ -73,15 +73,17 @@ def test_engines_that_do_not_agree_fail_the_gate_and_leave_no_file(
 
 def test_an_interrupted_training_leaves_no_file(
         engine: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs: list[Path] = []
+    steps: list[str] = []
 
     def interrupt(text: str) -> None:
-        jobs.append(Path(text))
-        raise KeyboardInterrupt
+        if text:
+            steps.append(text)
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(finetune, "_bar", interrupt)
     assert run(engine, data, tmp_path, "--qat", "1000") == 130
-    assert len(jobs) == 1
+    assert len(steps) == 1
+    assert steps[0].startswith("epoch 1/1000  step 1/1  loss ")
     assert not list(tmp_path.glob("*.onnx*"))
 
 

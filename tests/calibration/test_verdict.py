@@ -30,6 +30,14 @@ def test_a_difference_within_the_noise_is_no_win(ratio):
     assert "as fast as float here; it saves size only" in conclusion(speeds(ratio), VNNI, FUSED)
 
 
+@pytest.mark.parametrize(("ms", "told"), [(10.4, True), (10.6, False)])
+def test_a_second_engine_that_is_as_fast_is_told(ms, told):
+    other = Speed("OpenVINO", "int8", ms, 0.5)
+    verdict = conclusion([*speeds(1.6), other], VNNI, FUSED).splitlines()[-1]
+    assert "ONNX Runtime with the float32 file is fastest, 10.0 ms" in verdict
+    assert ("; OpenVINO with the int8 file is as fast, 10.4 ms." in verdict) is told
+
+
 def test_every_engine_runs_once_in_each_round_and_once_before():
     order = []
     runs = {("e", kind): (lambda frame, kind=kind: order.append(kind)) for kind in ("float32", "int8")}
