@@ -72,3 +72,11 @@ def test_every_package_that_the_code_imports_is_asked_for_in_pyproject():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     asked = set(re.findall(r'"([A-Za-z][\w-]*)[^"]*"', text.split("dependencies = [", 1)[1].split("[tool.")[0]))
     assert used - asked == set()
+
+
+def test_every_dependency_is_on_a_line_that_says_what_for():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    lines = text.split("dependencies = [", 1)[1].split("[project.scripts]")[0].splitlines()
+    asked = [line for line in lines if re.search(r'"[A-Za-z]', line)]
+    assert len(asked) > 15
+    assert [line for line in asked if "  # " not in line] == []

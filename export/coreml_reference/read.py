@@ -158,6 +158,8 @@ class _Reader:
     def _blob(self, name: str, offset: int) -> npt.NDArray[np.uint8]:
         path = self._folder / name.removeprefix("@model_path/")
         if name not in self._files:
+            if not path.resolve().is_relative_to(self._folder.resolve()):
+                raise UserError(f"the package names {name!r} as its weights; expected a file inside it")
             if not path.is_file():
                 raise UserError(f"{path} is missing; the package names it as its weights", try_="export it again")
             self._files[name] = np.memmap(path, dtype=np.uint8, mode="r")

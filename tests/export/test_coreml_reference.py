@@ -393,6 +393,18 @@ def save_tiny(folder: Path, dtype: type = np.float32, target: str = "iOS18") -> 
     return path
 
 
+def test_a_package_cannot_name_weights_outside_of_itself(tmp_path: Path) -> None:
+    package = save_tiny(tmp_path)
+    folder = package / "Data/com.apple.CoreML"
+    (folder / "weights/weight.bin").rename(tmp_path / "other.bin")  # valid, and three folders up
+    model = folder / "model.mlmodel"
+    inside, outside = b"@model_path/weights/weight.bin", b"@model_path/../../../other.bin"
+    assert inside in model.read_bytes()
+    model.write_bytes(model.read_bytes().replace(inside, outside))
+    with pytest.raises(UserError, match="expected a file inside it"):
+        read_package(package)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_weights_are_read_from_the_file_that_the_package_names(tmp_path: Path, dtype: type) -> None:
     evaluator = Evaluator(read_package(save_tiny(tmp_path, dtype)))
