@@ -167,7 +167,7 @@ def build(wanted: Request, say: Say = lambda line: None) -> Outcome:
         raise GateFailed(f"on all {len(judge.exam.names)} frames INT8 loses {judge.drop(simulated):.2f} {judge.unit}, "
                          f"{wanted.max_drop} is allowed (the search saw {SEARCH_FRAMES} frames); nothing was written",
                          try_=f"--max-drop {wanted.max_drop / 2:g}, which searches with a margin")
-    alike = float(np.mean([np.mean(a == b) for a, b in zip(engine.masks, simulated.masks)]))
+    alike = _between(engine, simulated).agreement.mean()
     say(f"INT8, integer kernels against simulated: {alike:.2%} of pixels agree")
     if wanted.epochs and alike < ENGINES_AGREE and not (plan.weight_bits == 8 and this_processor().saturates):
         raise GateFailed(f"ONNX Runtime's integer kernels agree with the simulation on {alike:.2%} of pixels, "
@@ -203,10 +203,9 @@ def drop_in_words(judge: Judge, score: Score) -> str:
 
 def _describe(wanted: Request, ready: Prepared, plan: Plan, kept: tuple[Kept, ...], judge: Judge, simulated: Score,
               engine: Score, learnt: dict[str, Any]) -> Artifact:
-    between = Score(np.array([np.mean(a == b) for a, b in zip(engine.masks, simulated.masks)]), engine.counts, ())
     checks = tuple(_check(step, score, judge.exam) for step, score in (
         ("int8 simulated in float vs fp32", simulated), ("int8 in ONNX Runtime's integer kernels vs fp32", engine),
-        ("int8 in ONNX Runtime's integer kernels vs simulated", between)))
+        ("int8 in ONNX Runtime's integer kernels vs simulated", _between(engine, simulated))))
     figures: dict[str, Any] = {"frames": len(judge.exam.names), "unit": judge.unit, "processor":
                                this_processor().describe()}
     for name, score in (("float", judge.reference), ("simulated", simulated), ("engine", engine)):
@@ -223,6 +222,11 @@ def _describe(wanted: Request, ready: Prepared, plan: Plan, kept: tuple[Kept, ..
         verification=(*wanted.artifact.verification, *checks),
         tools={**wanted.artifact.tools, "python": platform.python_version(), "onnx": version("onnx"),
                "onnxruntime": version("onnxruntime")})
+
+
+def _between(engine: Score, simulated: Score) -> Score:
+    """What is the engine's doing alone: its masks held against the simulation's."""
+    return Score(np.array([np.mean(a == b) for a, b in zip(engine.masks, simulated.masks)]), engine.counts, ())
 
 
 def _check(step: str, score: Score, exam: Exam) -> Check:
