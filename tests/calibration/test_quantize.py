@@ -44,10 +44,10 @@ def test_macs_are_output_size_times_weights_per_output(graph):
 
 
 def test_weights_round_to_the_nearest_step_of_their_own_channel():
-    weight = np.array([[1.27, -0.63], [0.5, 0.0]], np.float32)
+    weight = np.array([[1.27, -0.634, 0.126, -0.126], [0.5, 0.0, 0.003, -0.001]], np.float32)
     scale = weight_scales(weight, 0, 8)
     assert scale == pytest.approx([0.01, 0.5 / 127])
-    assert nearest(weight, scale, 0, 8).tolist() == [[127, -63], [127, 0]]
+    assert nearest(weight, scale, 0, 8).tolist() == [[127, -63, 13, -13], [127, 0, 1, 0]]
     assert np.abs(nearest(weight, weight_scales(weight, 0, 7), 0, 7)).max() == 63
 
 
