@@ -17,7 +17,7 @@ from runtime.files import in_one_piece, write_text
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from export.checkpoints.samples import Sample
     from export.spec import ModelSpec
@@ -53,7 +53,9 @@ def bundle(out: Path, entry: ModelSpec, network: nn.Module, origin: Mapping[str,
            sets: Mapping[str, Sequence[Sample]], device: torch.device) -> dict[str, Any]:
     """Write NAME.safetensors and NAME.json, in this order, each in one piece.
 
-    The scores in the record are those of the fp16 weights that were written. `network` is rounded to them.
+    The scores in the record are those of the fp16 weights that were written. `network` is rounded to them. A tensor
+    beyond float16's range stays in float32, and the record names it: DFANet's attention multiplies features without
+    bounds, and the variances that batch norms see behind it reach 10⁸.
 
     Returns:
         The record.
@@ -63,8 +65,7 @@ def bundle(out: Path, entry: ModelSpec, network: nn.Module, origin: Mapping[str,
 
     from export.checkpoints.score import score
 
-    half = {key: (t.half() if t.is_floating_point() else t).cpu().contiguous()
-            for key, t in network.state_dict().items()}
+    half = {key: _small(t).cpu().contiguous() for key, t in network.state_dict().items()}
     network.load_state_dict({key: t.to(torch.float32) if t.is_floating_point() else t for key, t in half.items()})
     names = entry.classes.names
     scores = {}
@@ -77,11 +78,18 @@ def bundle(out: Path, entry: ModelSpec, network: nn.Module, origin: Mapping[str,
     with in_one_piece(path) as temporary:
         save_file(half, temporary)
     record = {"network": entry.name, "file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-              "dtype": "float16", "classes": entry.classes.name, "date": datetime.date.today().isoformat(),
+              "dtype": "float16", "float32": [key for key, t in half.items() if t.dtype == torch.float32],
+              "classes": entry.classes.name, "date": datetime.date.today().isoformat(),
               "scores": scores, **origin}
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     write_text(path.with_suffix(".json"), text)
     return record
+
+
+def _small(tensor: Tensor) -> Tensor:
+    """In float16 where all of it is within its range."""
+    half = tensor.half() if tensor.is_floating_point() else tensor
+    return half if bool(half.isfinite().all()) else tensor
 
 
 def write_log(path: Path, log: Sequence[Mapping[str, Any]]) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from export import spec, weights
-from export.checkpoints import train
+from export.checkpoints import record, train
 from export.checkpoints.recipe import Recipe
 from export.checkpoints.samples import Sample
 from export.checkpoints.score import score
@@ -149,6 +149,19 @@ def test_the_command_leaves_weights_that_load_a_record_a_log_and_a_curve(
     assert score(network, entry, val, torch.device("cpu")).miou == pytest.approx(
         record["scores"]["val"]["miou"], abs=1e-5)
     assert "val mIoU" in capsys.readouterr().out
+
+
+def test_what_is_beyond_float16_is_kept_in_float32_and_named(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    network = tiny.network()
+    network.stem[1].running_var[0] = 1e8
+    expected = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    written = record.bundle(tmp_path, tiny.SPEC, network, {}, {}, torch.device("cpu"))
+    found = load_file(tmp_path / written["file"])
+    assert written["float32"] == ["stem.1.running_var"]
+    assert torch.equal(found["stem.1.running_var"], expected["stem.1.running_var"])
+    assert found["stem.0.weight"].dtype == torch.float16
 
 
 @pytest.mark.parametrize(("change", "message"), [
