@@ -132,7 +132,7 @@ def quantised(float_path: Path, sweep: Sweep, say: Callable[[str], None]) -> Pat
         UserError: there is nothing to calibrate on, or the calibration refuses.
     """
     path = float_path.with_name(float_path.name.replace("fp32", "int8"))
-    if path.exists() and path.stat().st_mtime >= float_path.stat().st_mtime:
+    if _comes_from(path, float_path):
         return path
     if sweep.calibration is None:
         raise UserError("there are no images to calibrate INT8 on", try_="--calibration DIR")
@@ -144,6 +144,19 @@ def quantised(float_path: Path, sweep: Sweep, say: Callable[[str], None]) -> Pat
         raise UserError(f"{path.name} could not be made ({lines[-1]})",
                         try_=f"python -m calibration {float_path} --data {sweep.calibration}")
     return path
+
+
+def _comes_from(path: Path, float_path: Path) -> bool:
+    """Whether `path` is a whole artifact that was calibrated from this very float file."""
+    from runtime.artifact import engine_sha256, open_artifact
+
+    if not path.exists():
+        return False
+    try:
+        artifact, _ = open_artifact(path)
+    except UserError:  # damaged, or of another format: it is made again
+        return False
+    return artifact.calibration.get("from_sha256") == engine_sha256(float_path)
 
 
 def _alone(path: Path, sweep: Sweep, say: Callable[[str], None]) -> Iterator[Measurement]:

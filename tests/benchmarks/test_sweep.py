@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from benchmarks.latency import Record, Rule
 from benchmarks.measurement import Measurement, read, to_line
 from benchmarks.sweep import Candidate, Sweep, candidates, main, run
 from calibration.frames import drawn_frame
+from runtime.artifact import engine_sha256, open_artifact, write_artifact
 from runtime.errors import UserError
 
 TINY = Candidate("tiny", (32, 48), "fp32", None)
@@ -112,6 +114,21 @@ def test_what_cannot_run_here_is_skipped_with_its_reason_and_the_rest_goes_on(pl
 def test_int8_needs_images_to_calibrate_on(plan: Sweep, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="calibrat"):
         sweep.quantised(tmp_path / "tiny-32x48-fp32.onnx", plan, silent)
+
+
+def test_int8_is_made_again_only_where_it_was_calibrated_from_another_float_file(
+        plan: Sweep, engine: Path, tmp_path: Path) -> None:
+    float_path, path = tmp_path / "tiny-32x48-fp32.onnx", tmp_path / "tiny-32x48-int8.onnx"
+    shutil.copy(engine, float_path)
+    shutil.copy(engine, path)
+    artifact = open_artifact(engine)[0]
+    for source, is_current in ((engine_sha256(float_path), True), ("0" * 64, False)):
+        write_artifact(replace(artifact, file=path.name, calibration={"from_sha256": source}), path)
+        if is_current:
+            assert sweep.quantised(float_path, plan, silent) == path
+        else:
+            with pytest.raises(UserError, match="calibrat"):  # there are no images to do so
+                sweep.quantised(float_path, plan, silent)
 
 
 def test_weights_are_named_for_one_network_or_for_all_others() -> None:
