@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import latency, machine
@@ -102,6 +103,12 @@ def test_process_that_dies_is_an_error_and_not_a_missing_row(engine: Path) -> No
         worker._process.kill()
         with pytest.raises(Incomplete, match="ended with code -9"):
             worker.ask(warm=True)
+
+
+def test_peak_memory_is_the_workers_own_and_not_its_parents(engine: Path) -> None:
+    ballast = np.ones(1_000_000_000, np.uint8)
+    with Worker(engine, 1, None, None) as worker:
+        assert worker.ask(queries=1, seconds=0)["peak_mb"] < 0.7 * len(ballast) / 1e6
 
 
 def test_frames_of_ones_own_are_used(engine: Path, tmp_path: Path) -> None:
