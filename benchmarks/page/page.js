@@ -28,6 +28,13 @@
       .filter((trace) => trace.y[0] > best && ((best = trace.y[0]), true));
   }
 
+  // Those of the front whose names do not run into one that is written already; the others tell theirs when pointed at.
+  function named(best, width) {
+    const apart = width * (narrow() ? 0.6 : 0.28);
+    return best.reduce((told, trace) => (told.every((other) => trace.x[0] - other.x[0] > apart
+      || Math.abs(trace.y[0] - other.y[0]) > 1.5) ? [...told, trace] : told), []);
+  }
+
   const chips = [...document.querySelectorAll(".chip")];
   function allowed(facets) {
     return chips.every((chip) => chip.getAttribute("aria-pressed") === "true"
@@ -42,8 +49,9 @@
     const visible = points.filter((trace) => allowed(trace.meta));
     const best = front(visible);
     const edge = { ...line, x: best.map((trace) => trace.x[0]), y: best.map((trace) => trace.y[0]) };
-    const named = visible.map((trace) => (best.includes(trace) ? { ...trace, mode: "markers+text" } : trace));
-    draw("tradeoff", { data: [edge, ...named], layout: figures.charts.tradeoff.layout });
+    const told = named(best, figures.charts.tradeoff.layout.xaxis.range[1]);
+    const traces = visible.map((trace) => (told.includes(trace) ? { ...trace, mode: "markers+text" } : trace));
+    draw("tradeoff", { data: [edge, ...traces], layout: figures.charts.tradeoff.layout });
   }
   for (const chip of chips) {
     chip.addEventListener("click", () => {
