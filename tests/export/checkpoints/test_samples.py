@@ -71,3 +71,13 @@ def test_an_unusable_label_is_told_by_name(tmp_path: Path, label: np.ndarray | N
 def test_a_folder_without_images_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected DIR/train and DIR/val"):
         load_samples(tmp_path, 11)
+
+
+def test_balanced_views_show_rare_classes_more_often() -> None:
+    label = np.zeros((300, 400), np.uint8)
+    label[20:28, 30:38] = 1
+    rare = Sample("rare", np.zeros((300, 400, 3), np.uint8), label)
+    seen = {share: sum(int((augment(rare, (64, 96), share, np.random.default_rng(seed))[1] == 1).any())
+                       for seed in range(80)) for share in (0.0, 1.0)}
+    assert seen[1.0] >= 30  # of those two classes, half of the views are centred on either
+    assert seen[1.0] > 2 * seen[0.0]
