@@ -200,7 +200,12 @@ def thread_counts(text: str) -> list[int]:
 
 def engine_names(text: str) -> list[str | None]:
     """Parse "onnx,openvino"."""
-    return list(text.split(","))
+    from runtime.sessions import targets
+
+    names = text.split(",")
+    if unknown := [name for name in names if name not in targets()]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no engine; expected some of {', '.join(targets())}")
+    return list(names)
 
 
 def command(args: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibration.source import run_exporter
+from runtime import cli
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -102,13 +102,8 @@ def fine_tuned(graph: FloatGraph, thresholds: Mapping[str, float], plan: Plan, a
             scales_from_thresholds(graph, thresholds, quantised_tensors(graph, plan)),
             tuple(sorted(plan.nodes)), plan.weight_bits, epochs).write(order)
         try:
-            last = run_exporter(["export.checkpoints.qat", str(order)], show=_bar)
+            last = run_exporter(["export.checkpoints.qat", str(order)], show=cli.status)
         finally:
-            _bar("")
+            cli.status("")
         result = FloatGraph(onnx.load(after))
     return result, [float(loss) for loss in last.split()]
-
-
-def _bar(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)

@@ -113,6 +113,12 @@ def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Argume
         return 2
 
 
+def status(text: str) -> None:
+    """Show one line of news in place of the last one, on stderr when that is a terminal; "" clears it."""
+    if sys.stderr.isatty():
+        print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
+
+
 def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
     """Yield `items`, and show how far it is on stderr when that is a terminal.
 

@@ -141,7 +141,8 @@ def _videos(candidates: Sequence[Candidate]) -> str:
     if not measured:
         return ""
     head = "".join(f"<th>{escape(title)}</th>" for title, _, _ in VIDEO)
-    rows = "".join(f"<tr><th>{escape(c.label)}{' <span class=badge>invalid</span>' if entry.invalid else ''}</th>"
+    badge = " <span class='badge invalid'>invalid</span>"
+    rows = "".join(f"<tr><th>{escape(c.label)}{badge if entry.invalid else ''}</th>"
                    + "".join(f"<td>{format(entry.values[key], how) if key in entry.values else '–'}</td>"
                              for _, key, how in VIDEO) + "</tr>" for c, entry in measured)
     return ("<h3>On a video, and on a camera that shows only the latest frame</h3><div class='scroll'>"

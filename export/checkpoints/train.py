@@ -88,24 +88,20 @@ def train(args: argparse.Namespace) -> int:
     state = out / f"{args.name}.state.pt"
     if args.resume:
         trainer.resume(state)
-    show = _bar if sys.stderr.isatty() else lambda _: None
     while trainer.epoch < recipe.epochs:
-        trainer.run_epoch(show)
+        trainer.run_epoch(cli.status)
         if trainer.epoch % args.score_every == 0 or trainer.epoch == recipe.epochs:
             for name, frames in sets.items():
                 trainer.log[-1][name] = round(score.score(trainer.average, entry, frames, trainer.device).miou, 5)
         trainer.save(state)
         record.write_log(out / f"{args.name}.jsonl", trainer.log)
+    cli.status("")
     provenance |= {"epochs_done": trainer.epoch, "schedule_changes": trainer.changes}
     result = record.bundle(out, entry, trainer.average, provenance, sets, trainer.device)
     record.draw_curve(out / f"{args.name}.png", entry.name, trainer.log)
     print(f"{entry.name}: {trainer.epoch} epochs, val mIoU {result['scores']['val']['miou']:.4f}; "
           f"wrote {out / result['file']}")
     return 0
-
-
-def _bar(text: str) -> None:
-    print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

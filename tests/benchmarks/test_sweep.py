@@ -137,7 +137,8 @@ def test_weights_are_named_for_one_network_or_for_all_others() -> None:
         ("a", "fp32", "x.pth"), ("a", "fp16", "x.pth"), ("b", "fp32", "none"), ("b", "fp16", "none")]
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--sizes", "big"), ("--precisions", "fp64"), ("--threads", "0")])
+@pytest.mark.parametrize(("flag", "value"), [("--sizes", "big"), ("--precisions", "fp64"), ("--threads", "0"),
+                                                ("--engines", "onnx,openvno")])
 def test_flags_that_make_no_sense_are_the_users_mistake(flag: str, value: str) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--models", "lraspp", "--sizes", "8x8", "--data", ".", flag, value])

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from calibration import finetune, recipe
+from calibration import recipe
 from calibration.__main__ import main
 from calibration.frames import drawn_frame
 from calibration.lint import main as lint_main
+from runtime import cli
 from runtime.artifact import open_artifact
 from runtime.segmenter import Segmenter
 from tests import tiny
@@ -80,7 +81,7 @@ def test_an_interrupted_training_leaves_no_file(
             steps.append(text)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(finetune, "_bar", interrupt)
+    monkeypatch.setattr(cli, "status", interrupt)
     assert run(engine, data, tmp_path, "--qat", "1000") == 130
     assert len(steps) == 1
     assert steps[0].startswith("epoch 1/1000  step 1/1  loss ")
