@@ -189,6 +189,8 @@ def initialise(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, Attention):
             nn.init.ones_(module.reduce.bias)  # type: ignore[arg-type]
+        elif isinstance(module, Block):
+            nn.init.zeros_(module.body[-1][-1].weight)  # type: ignore[arg-type,index]
 
 
 def load_backbone(network: DFANet, state: Mapping[str, Tensor]) -> list[str]:
