@@ -70,3 +70,16 @@ def test_weights_of_the_other_variant_are_refused() -> None:
     assert isinstance(network, DFANet)
     with pytest.raises(RuntimeError, match=r"backbones\.0\.enc2"):
         load_backbone(network, dfanet(1000, "b", backbone=True).state_dict())
+
+
+def test_a_new_network_is_shallow_and_its_gradients_small() -> None:
+    torch.manual_seed(0)
+    network = dfanet(11, "b")
+    logits = network(torch.randn(2, 3, 96, 128))
+    torch.nn.functional.cross_entropy(logits, torch.randint(0, 11, (2, 24, 32))).backward()
+    norm = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).norm()
+    block = network.backbones[1].enc3[1]
+    x = torch.randn(2, 64, 8, 8)
+
+    assert torch.equal(block(x), x)
+    assert norm < 10  # 0.5 to 0.8; 100 to 400 where the blocks' last batch norms start at 1
