@@ -59,14 +59,16 @@ def _best(action: Callable[[], Any]) -> float:
 def _product(threads: int) -> Callable[[], Any]:
     """ONNX Runtime's own matrix product: a library tuned for this processor, obeying the same thread count."""
     import numpy as np
-    import onnxruntime as ort
     from onnx import TensorProto, helper
+
+    from runtime.sessions.onnx import library
 
     square = [SIDE, SIDE]
     graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["y"])], "product",
                               [helper.make_tensor_value_info(name, TensorProto.FLOAT, square) for name in "ab"],
                               [helper.make_tensor_value_info("y", TensorProto.FLOAT, square)])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    ort = library()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

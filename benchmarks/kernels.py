@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.counting import RULES, Layer, Shape
+from runtime.sessions.onnx import library
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,8 +68,7 @@ def profile(engine: Path, x: npt.NDArray[np.uint8], threads: int, runs: int) -> 
     Returns:
         The events of all kernels of all runs but the first quarter, which warms up.
     """
-    import onnxruntime as ort
-
+    ort = library()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

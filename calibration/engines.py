@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from runtime.sessions.onnx import OnnxSession
+from runtime.sessions.onnx import OnnxSession, library
 
 
 class Simulated:
@@ -26,8 +26,7 @@ class Simulated:
     reuses_output = False
 
     def __init__(self, model: onnx.ModelProto, *, exact: bool = False) -> None:
-        import onnxruntime as ort
-
+        ort = library()
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry("session.disable_quant_qdq", "1")

@@ -24,7 +24,7 @@ from calibration.quantize import Plan, int8_from_float
 from calibration.recipe import Outcome, Request, drop_in_words
 from calibration.source import load_onnx
 from runtime.cli import progress
-from runtime.sessions.onnx import OnnxSession
+from runtime.sessions.onnx import OnnxSession, library
 from runtime.sessions.openvino import OpenvinoSession
 
 ROUNDS = 30
@@ -122,8 +122,7 @@ class Fusion:
 
 def fusion(path: Path) -> Fusion:
     """Let ONNX Runtime optimise a file, and count."""
-    import onnxruntime as ort
-
+    ort = library()
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.log_severity_level = 4

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from export.spec import ModelSpec
 from runtime.artifact import OutputKind
 from runtime.errors import UserError
+from runtime.sessions.onnx import library
 
 OPSETS = (13, 18)
 """Operator sets that are taken; older ones are converted, newer ones refused (GridSample 20 is wrong in TensorRT)."""
@@ -89,9 +90,7 @@ def turned(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _session(model: onnx.ModelProto) -> Any:
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return library().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def onnx_from_onnx(network: OnnxNetwork, entry: ModelSpec, output: OutputKind) -> onnx.ModelProto:

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.fp16 import float16_from_float32
 from runtime.preprocess import Frame
+from runtime.sessions.onnx import library
 
 LARGEST = 65504.0
 """float16's largest finite value."""
@@ -191,8 +192,7 @@ def _measured(model: onnx.ModelProto, probes: list[str], frames: Iterable[Frame]
 
 
 def _session(model: onnx.ModelProto) -> Callable[[Frame], list[npt.NDArray[np.float32]]]:
-    import onnxruntime as ort
-
+    ort = library()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     # ORT_ENABLE_ALL would fuse the tensors away that are to be measured

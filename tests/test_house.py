@@ -39,6 +39,12 @@ def test_importing_the_runtime_brings_in_nothing_of_the_host():
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
 
 
+def test_one_place_imports_onnx_runtime_because_it_turns_its_telemetry_off_first():
+    places = [str(path.relative_to(ROOT)) for package in ORDER for path in (ROOT / package).rglob("*.py")
+              if "onnxruntime" in imported(path)]
+    assert places == ["runtime/sessions/onnx.py"]
+
+
 def test_every_package_is_listed_for_shipping_and_no_test_is():
     listed = {line.strip(' ",') for line in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
               .split("packages = [")[1].split("]")[0].replace(",", "\n").splitlines() if line.strip()}

@@ -13,6 +13,22 @@ from runtime.artifact import Artifact
 from runtime.errors import MissingLibrary, UserError
 
 
+def library() -> Any:
+    """ONNX Runtime, imported here and nowhere else.
+
+    From 1.31 on, importing it gives the device an id and starts a database of events for Microsoft, unless told not to.
+
+    Raises:
+        MissingLibrary: onnxruntime is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingLibrary("onnxruntime", "running .onnx files", "") from error
+    return onnxruntime
+
+
 class OnnxSession:
     """One loaded ONNX graph. Thread-safe; every `run` returns fresh memory.
 
@@ -25,12 +41,7 @@ class OnnxSession:
     reuses_output = False
 
     def __init__(self, model: Path | bytes, *, threads: int | None = None, optimise: bool = True) -> None:
-        # From 1.31 on, importing it otherwise gives the device an id and starts a database of events for Microsoft.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise MissingLibrary("onnxruntime", "running .onnx files", "") from error
+        ort = library()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3
