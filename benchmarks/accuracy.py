@@ -36,14 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--labels", default="own", metavar="SET",
                         help="what label values mean: own (the network's order), camvid, cityscapes (train ids), voc, "
                              "or a JSON file of {value: class name}")
-    parser.add_argument("--ignore", type=int, default=255, metavar="VALUE",
+    parser.add_argument("--ignore", type=cli.natural, default=255, metavar="VALUE",
                         help="label value of pixels that do not count")
-    parser.add_argument("--max-frames", type=int, metavar="N", help="at most N frames, evenly spread")
+    parser.add_argument("--max-frames", type=cli.positive, metavar="N", help="at most N frames, evenly spread")
     parser.add_argument("--csv", type=Path, metavar="FILE.csv", help="write one row per frame")
     parser.add_argument("--worst", type=Path, metavar="FILE.png", help="draw the four worst frames")
     parser.add_argument("--json", type=Path, metavar="FILE.json", help="write the figures as JSON")
     parser.add_argument("--engine", metavar="NAME", help="as for python -m runtime: openvino reads .onnx files")
-    parser.add_argument("--threads", type=int, help="threads within one frame; default: the engine decides")
+    parser.add_argument("--threads", type=cli.positive, help="threads within one frame; default: the engine decides")
     return cli.run(_command, parser, argv)
 
 

@@ -173,7 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("subjects", nargs="+", metavar="NAME|ARTIFACT", help="networks' names or ONNX artifacts")
     parser.add_argument("--size", type=cli.size, metavar="HxW",
                         help="input size; default: the artifact's, or where the network's counts were published")
-    parser.add_argument("--layers", type=int, metavar="N", help="list the N largest layers; 0 lists all, in order")
+    parser.add_argument("--layers", type=cli.natural, metavar="N",
+                        help="list the N largest layers; 0 lists all, in order")
     parser.add_argument("--rows", type=Path, metavar="FILE.jsonl", help="add the rows to this file, for the report")
     return cli.run(command, parser, argv)
 

@@ -214,8 +214,6 @@ def command(options: argparse.Namespace) -> int:
     """Compare, and print."""
     if (options.artifact is None) != (options.source is None):
         raise UserError("--artifact and --source belong together; one of them is missing")
-    if min(options.frames, options.rounds, options.threads) < 1:
-        raise UserError("--frames, --rounds or --threads is below 1; expected positive numbers")
     if options.logits:
         frames, origin = logits_from_file(options.logits), options.logits.name
     elif options.artifact:
@@ -237,9 +235,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--artifact", type=Path, help="an artifact whose output is low; needs --source")
     arguments.add_argument("--source", type=Path, metavar="VIDEO", help="where the artifact's frames come from")
     arguments.add_argument("--size", type=cli.size, default=(512, 1024), metavar="HxW", help="of the class maps")
-    arguments.add_argument("--frames", type=int, default=20, help="frames to take from the video, or to draw")
-    arguments.add_argument("--rounds", type=int, default=5, help="how often every method meets every frame")
-    arguments.add_argument("--threads", type=int, default=2, help="for torch; the exact mask uses one")
+    arguments.add_argument("--frames", type=cli.positive, default=20, help="frames to take from the video, or to draw")
+    arguments.add_argument("--rounds", type=cli.positive, default=5, help="how often every method meets every frame")
+    arguments.add_argument("--threads", type=cli.positive, default=2, help="for torch; the exact mask uses one")
     arguments.add_argument("--align-corners", action="store_true", help="the other convention of interpolation")
     return cli.run(command, arguments, argv)
 

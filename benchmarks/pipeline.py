@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,20 +20,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.contenders import camera, engine_only, naive_loop, repeated, whole_way
 from runtime import cli
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
-
     from benchmarks.measurement import Measurement
-    from runtime.artifact import Artifact
-    from runtime.preprocess import Frame
     from runtime.sessions import Session
-    from runtime.sources import Source
     from runtime.stream import Stream
-
-WARM_UP = 6
-"""Frames before the clock starts: the threads are up, the caches warm and the channels full."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,12 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--naive", type=Path, metavar="ARTIFACT",
                         help="the same network with --output logits, for a serial loop with numpy's argmax")
     parser.add_argument("--engine", metavar="NAME", help="as for python -m runtime: openvino reads .onnx files")
-    parser.add_argument("--frames", type=int, default=60, help="frames of each contender per round")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds")
-    parser.add_argument("--workers", type=int, default=2, help="one-thread sessions of the frame-parallel contenders")
-    parser.add_argument("--opencv-threads", type=int, help="threads of OpenCV's own functions; default: the stream's")
+    parser.add_argument("--frames", type=cli.positive, default=60, help="frames of each contender per round")
+    parser.add_argument("--rounds", type=cli.positive, default=7, help="rounds")
+    parser.add_argument("--workers", type=cli.positive, default=2,
+                        help="one-thread sessions of the frame-parallel contenders")
+    parser.add_argument("--opencv-threads", type=cli.positive,
+                        help="threads of OpenCV's own functions; default: the stream's")
     parser.add_argument("--camera-fps", type=float, default=30.0, help="rate of the camera that the video stands for")
-    parser.add_argument("--steady", type=int, metavar="N", help="instead: run N frames and watch the memory")
+    parser.add_argument("--steady", type=cli.positive, metavar="N",
+                        help="instead: run N frames, 500 at least, and watch the memory")
     parser.add_argument("--rows", type=Path, metavar="FILE.jsonl", help="add the measurement to this file")
     return cli.run(_command, parser, argv)
 
@@ -62,98 +58,6 @@ class Turns:
 
     fps: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
-
-
-class Clock:
-    """Wall-clock and processor time of this process, from its making."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
-
-    def stop(self, frames: int) -> tuple[float, float]:
-        """Frames per second, and processor milliseconds per frame."""
-        wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        return frames / wall, 1e3 * cpu / frames
-
-
-def repeated(path: str, fps: float) -> Source:
-    """A video or folder that starts again at its end, for as long as somebody reads."""
-    from runtime.sources import Shot, Source, open_source
-
-    def shots() -> Iterator[Shot]:
-        number = 0
-        while True:
-            for image, _ in open_source(path).shots:
-                yield Shot(image, number / fps)
-                number += 1
-
-    return Source(path, fps, 0, False, shots())
-
-
-def engine_only(sessions: Sequence[Session], inputs: Sequence[Frame], frames: int) -> tuple[float, float]:
-    """Nothing but `run`, each session in a thread of its own."""
-    def work(session: Session, count: int) -> None:
-        for i in range(count):
-            session.run(inputs[i % len(inputs)])
-
-    share = max(frames // len(sessions), 1)
-    threads = [threading.Thread(target=work, args=(session, share)) for session in sessions]
-    clock = Clock()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return clock.stop(share * len(sessions))
-
-
-def whole_way(stream: Stream, frames: int) -> tuple[float, float]:
-    """From the decoder to the overlay, through the stream."""
-    results = iter(stream)
-    for _ in islice(results, WARM_UP):
-        pass
-    clock = Clock()
-    for _ in islice(results, frames):
-        pass
-    figures = clock.stop(frames)
-    stream.close()
-    return figures
-
-
-def naive_loop(artifact: Artifact, session: Session, source: Source, frames: int) -> tuple[float, float]:
-    """What a first script does: one frame after the other, full-size logits, argmax, a palette and a blend."""
-    import cv2
-    import numpy as np
-
-    palette = np.asarray(artifact.palette, np.uint8)[:, ::-1]
-    height, width = artifact.preprocess.size
-    shots = islice(source.shots, WARM_UP + frames)
-    clock = Clock()
-    for number, (frame, _) in enumerate(shots):
-        if number == WARM_UP:
-            clock = Clock()
-        logits = session.run(cv2.resize(frame, (width, height))[None])  # type: ignore[arg-type]
-        classes = logits[0].argmax(0).astype(np.uint8)
-        classes = np.asarray(cv2.resize(classes, (frame.shape[1], frame.shape[0]), interpolation=cv2.INTER_NEAREST))
-        cv2.addWeighted(palette[classes], 0.5, frame, 0.5, 0)
-    return clock.stop(frames)
-
-
-def camera(stream: Stream, frames: int) -> dict[str, float]:
-    """A stream that must keep up with a camera: age at display, time per stage, frames dropped."""
-    import numpy as np
-
-    results = list(islice(stream, frames))
-    stream.close()
-    ages = [r.age_ms for r in results[1:]]
-    stages: dict[str, list[float]] = {}
-    for result in results[1:]:
-        for stage, ms in result.stages_ms.items():
-            stages.setdefault(stage, []).append(ms)
-    values = {f"{stage}_p50_ms": float(median(ms)) for stage, ms in stages.items()}
-    age = {f"age_p{q}_ms": float(np.percentile(ages, q)) for q in (50, 90)}
-    ratios = [r.age_ms / r.stages_ms["inference"] for r in results[1:]]
-    return values | age | {"age_over_inference": float(median(ratios)), "shown": len(results),
-                           "dropped": results[-1].dropped}
 
 
 def _command(args: argparse.Namespace) -> int:
@@ -277,6 +181,9 @@ def _steady(args: argparse.Namespace) -> int:
     """Run many frames and watch the resident memory: a leak shows as a slope."""
     import numpy as np
 
+    if args.steady < 500:
+        raise UserError(f"--steady {args.steady} was received; expected 500 or more: the memory is read every 100 "
+                        "frames, and a slope needs several readings", try_="--steady 2000")
     seen: list[tuple[int, float]] = []
     stream = _stream(args, 30, workers=args.workers)
     for result in cli.progress(islice(stream, args.steady), args.steady, "frames"):
@@ -284,7 +191,7 @@ def _steady(args: argparse.Namespace) -> int:
             seen.append((result.index + 1, _resident_mb()))
     stream.close()
     later = np.asarray([point for point in seen if point[0] > args.steady // 5])
-    slope = float(np.polyfit(later[:, 0], later[:, 1], 1)[0] * 1000) if len(later) > 1 else float("nan")
+    slope = float(np.polyfit(later[:, 0], later[:, 1], 1)[0] * 1000)
     print(f"{args.steady} frames: {seen[0][1]:.0f} MB after {seen[0][0]}, {seen[-1][1]:.0f} MB at the end, highest "
           f"{max(mb for _, mb in seen):.0f} MB; after the first fifth {slope:+.2f} MB per 1000 frames")
     return 0

@@ -156,8 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("benchmarks roofline", "Compare each layer's speed with what this machine can do.",
                         "python -m benchmarks roofline out/lraspp-360x480-fp32.onnx --rows rows.jsonl")
     parser.add_argument("artifacts", nargs="+", type=Path, metavar="ARTIFACT", help="ONNX artifacts")
-    parser.add_argument("--threads", type=int, help="threads within one frame; default: one per core")
-    parser.add_argument("--layers", type=int, default=12, metavar="N", help="list the N slowest kernels")
+    parser.add_argument("--threads", type=cli.positive, help="threads within one frame; default: one per core")
+    parser.add_argument("--layers", type=cli.positive, default=12, metavar="N", help="list the N slowest kernels")
     parser.add_argument("--rows", type=Path, metavar="FILE.jsonl", help="add the rows to this file, for the report")
     return cli.run(command, parser, argv)
 

@@ -270,7 +270,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="threads within one frame, each measured; default: the engine decides")
     parser.add_argument("--engines", type=engine_names, default=[None], metavar="NAME,...",
                         help="each measured: onnx (ONNX Runtime), openvino; default: onnx")
-    parser.add_argument("--max-frames", type=int, metavar="N", help="for accuracy, evenly spread; default: all")
+    parser.add_argument("--max-frames", type=cli.positive, metavar="N",
+                        help="for accuracy, evenly spread; default: all")
     parser.add_argument("--quick", action="store_true", help="fewer queries; the rows are marked")
     parser.add_argument("--out", type=Path, default=Path("out/sweep"), metavar="DIR", help="artifacts and rows.jsonl")
     return cli.run(command, parser, argv)

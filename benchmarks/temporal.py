@@ -36,12 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     given.add_argument("--data", type=Path, metavar="DIR", help="a labelled sequence: images/ and labels/")
     given.add_argument("--source", metavar="VIDEO", help="a video or folder without labels")
     parser.add_argument("--labels", default="own", metavar="SET", help="what label values mean, as benchmarks accuracy")
-    parser.add_argument("--ignore", type=int, default=255, metavar="VALUE",
+    parser.add_argument("--ignore", type=cli.natural, default=255, metavar="VALUE",
                         help="label value of pixels that do not count")
     parser.add_argument("--every", type=_numbers, default=[2, 3, 5], metavar="N,...", help="values of --every to try")
-    parser.add_argument("--max-frames", type=int, default=150, metavar="N", help="at most the first N frames")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each setting; frame rates are their medians")
-    parser.add_argument("--workers", type=int, help="frames at a time; default: as measured by --tune, else 1")
+    parser.add_argument("--max-frames", type=cli.positive, default=150, metavar="N", help="at most the first N frames")
+    parser.add_argument("--rounds", type=cli.positive, default=3,
+                        help="turns of each setting; frame rates are their medians")
+    parser.add_argument("--workers", type=cli.positive, help="frames at a time; default: as measured by --tune, else 1")
     parser.add_argument("--rows", type=Path, metavar="FILE.jsonl", help="add the measurement to this file")
     return cli.run(_command, parser, argv)
 

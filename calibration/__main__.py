@@ -28,19 +28,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR",
                         help="folder of images; or one with train/ and val/, or images/ and labels/")
     parser.add_argument("--method", choices=METHODS, default="mse", help="how ranges are chosen")
-    parser.add_argument("--frames", type=int, default=64, metavar="N", help="frames to calibrate on")
+    parser.add_argument("--frames", type=cli.positive, default=64, metavar="N", help="frames to calibrate on")
     parser.add_argument("--allow-few", action="store_true", help="accept fewer than 32 frames")
     parser.add_argument("--improve", nargs="*", choices=IMPROVEMENTS, default=["equalise"], help="what to do beyond "
                         "ranges: cross-layer equalisation, rounding search, bias correction; nothing for none")
     parser.add_argument("--max-drop", type=float, metavar="POINTS", help="keep layers in float until the loss is at "
                         "most this: points of mIoU, or %% of pixels where there are no labels")
-    parser.add_argument("--qat", type=int, metavar="EPOCHS", help="fine-tune with the rounding in place, on the labels "
+    parser.add_argument("--qat", type=cli.positive, metavar="EPOCHS",
+                        help="fine-tune with the rounding in place, on the labels "
                         "of DIR/train (needs torch); for what calibration cannot reach")
     parser.add_argument("--weight-bits", type=int, choices=(8, 7), default=8,
                         help="7 for x86 processors without VNNI, whose kernels saturate")
     parser.add_argument("--sensitivity", action="store_true", help="also measure what each layer loses")
     parser.add_argument("--verdict", action="store_true", help="also compare size, accuracy and speed with float")
-    parser.add_argument("--judge", type=int, default=200, metavar="N", help="frames to judge on at most")
+    parser.add_argument("--judge", type=cli.positive, default=200, metavar="N", help="frames to judge on at most")
     parser.add_argument("--weights", metavar="SOURCE", help="with a name: as for python -m export.onnx")
     parser.add_argument("--size", type=cli.size, metavar="HxW", help="with a name: input size")
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for the artifact")
@@ -79,8 +80,6 @@ def _check_qat(args: argparse.Namespace) -> None:
     from calibration.finetune import training_folder
 
     training_folder(args.data)
-    if args.qat < 1:
-        raise UserError(f"--qat {args.qat} was received; expected a positive number of epochs")
     if undone := sorted({*args.improve} - {"equalise"}):
         raise UserError(f"--improve {' '.join(undone)} would undo what --qat learns: it finds roundings and biases by "
                         "itself", try_="--improve equalise, or --improve without a word")

@@ -215,7 +215,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--allow-few", action="store_true", help="calibrate with fewer than 32 images")
     parser.add_argument("--data", type=Path, metavar="DIR", help="images/ and labels/ to measure mIoU on")
     parser.add_argument("--max-drop", type=float, default=1.0, metavar="POINTS", help="mIoU that may be lost")
-    parser.add_argument("--max-frames", type=int, metavar="N", help="labelled frames to measure on; default: all")
+    parser.add_argument("--max-frames", type=cli.positive, metavar="N",
+                        help="labelled frames to measure on; default: all")
     parser.add_argument("--inspect", action="store_true",
                         help="NAME is an .mlpackage: list its operations and, on a Mac, where they run")
     return cli.run(_command, parser, argv)

@@ -109,7 +109,7 @@ def arguments(prog: str, description: str, example: str) -> argparse.ArgumentPar
     parser.add_argument("--spec", type=Path, metavar="FILE.toml", help="what your own network expects")
     parser.add_argument("--weights", metavar="SOURCE",
                         help="bundled or published set, a file, or 'none' (random); default: bundled")
-    parser.add_argument("--classes", type=int, help="number of classes; default: what the weights have")
+    parser.add_argument("--classes", type=cli.positive, help="number of classes; default: what the weights have")
     parser.add_argument("--size", type=cli.size, metavar="HxW", help="input size; default: the network's own")
     parser.add_argument("--frames", type=Path, metavar="DIR", help="images to verify on; default: drawn frames")
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for the artifact")

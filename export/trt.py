@@ -219,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="trt: TensorRT, for this machine's GPU; rtx: TensorRT-RTX, for any that it serves")
     parser.add_argument("--sm", type=_sm, default=(), metavar="86,89", help="compute capabilities, rtx only; default: "
                         "80, 86, 89, 120 and later in one portable plan")
-    parser.add_argument("--workspace", type=int, metavar="MiB", help="limit of the scratch memory")
+    parser.add_argument("--workspace", type=cli.positive, metavar="MiB", help="limit of the scratch memory")
     for flag, which in (("--min", "smallest"), ("--opt", "usual"), ("--max", "largest")):
         parser.add_argument(flag, type=cli.size, metavar="HxW", help=f"{which} frame of a plan for many sizes")
     parser.add_argument("--calibration", type=Path, metavar="DIR", help="images to calibrate int8 with")
@@ -235,8 +235,6 @@ def _command(args: argparse.Namespace) -> int:
     sizes = (args.min, args.opt, args.max)
     if any(sizes) and not all(sizes):
         raise UserError("--min, --opt and --max belong together; expected all three or none")
-    if args.workspace is not None and args.workspace < 1:
-        raise UserError(f"--workspace {args.workspace} was received; expected a number of MiB from 1")
     try:
         here: Gpu | str = gpu()
     except UserError as error:

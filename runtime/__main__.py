@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="size of the raw frames on stdin; for a camera, the size to ask it for")
     parser.add_argument("--policy", choices=("every", "latest"),
                         help="every: work on each frame; latest: drop what is stale; default: latest for cameras")
-    parser.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
+    parser.add_argument("--max-frames", type=cli.positive, metavar="N", help="stop after N frames")
     _outputs(parser.add_argument_group("outputs"))
     _speed(parser.add_argument_group("speed"))
     _time(parser.add_argument_group("several frames at once"))
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _time(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--every", type=int, default=1, metavar="N",
+    group.add_argument("--every", type=cli.positive, default=1, metavar="N",
                        help="the network sees every Nth frame, and each that begins a new scene; the masks in between "
                        "are made from its last one")
     group.add_argument("--warp", choices=("flow", "none"), default="flow",
@@ -57,7 +57,8 @@ def _outputs(group: argparse._ArgumentGroup) -> None:
                        help="write every class map as a PNG of indices, or as raw bytes on stdout")
     group.add_argument("--sheet", type=Path, metavar="FILE.png", help="write twelve overlays, evenly spread, as one")
     group.add_argument("--show", action="store_true", help="open a window; q or Esc ends")
-    group.add_argument("--serve", type=int, metavar="PORT", help="show the overlay on a web page of this machine")
+    group.add_argument("--serve", type=cli.natural, metavar="PORT",
+                       help="show the overlay on a web page of this machine")
     group.add_argument("--host", default="127.0.0.1", help="address for --serve; any other than this one lets others "
                        "on the network look on")
     group.add_argument("--stats", type=Path, metavar="FILE.json", help="write the summary as JSON")
@@ -69,8 +70,9 @@ def _outputs(group: argparse._ArgumentGroup) -> None:
 def _speed(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--engine", metavar="NAME", help="run the file with another engine than it was exported for: "
                        "openvino reads .onnx files; default: the artifact's target")
-    group.add_argument("--workers", type=int, metavar="N", help="frames that the engine works on at a time; default: 1")
-    group.add_argument("--threads", type=int, metavar="N",
+    group.add_argument("--workers", type=cli.positive, metavar="N",
+                       help="frames that the engine works on at a time; default: 1")
+    group.add_argument("--threads", type=cli.positive, metavar="N",
                        help="threads within one frame; default: the engine decides, or 1 with several workers")
     group.add_argument("--tune", action="store_true", help="measure here which workers and threads are fastest, and "
                        "remember it for this artifact and machine")

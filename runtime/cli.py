@@ -33,13 +33,29 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return f"{text} (default: {value})"
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        return "N" if action.type is int else "X" if action.type is float else action.dest.upper()
+        return "N" if action.type in (int, natural, positive) else "X" if action.type is float else action.dest.upper()
 
 
 def parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:
     """An argument parser that shows defaults and one example, as all our commands do."""
     return argparse.ArgumentParser(prog=f"python -m {prog}", description=description, epilog=f"example: {example}",
                                    formatter_class=_Help, allow_abbrev=False)
+
+
+def natural(text: str) -> int:
+    """Parse a whole number of at least 0."""
+    return _at_least(0, text)
+
+
+def positive(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    return _at_least(1, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return int(text)
 
 
 def size(text: str) -> tuple[int, int]:

@@ -60,3 +60,20 @@ def test_the_same_flag_takes_the_same_thing_everywhere(monkeypatch):
                 takes[flag][word].append(module)
     unlike = {flag: dict(words) for flag, words in takes.items() if len(words) > 1}
     assert unlike.keys() <= TWO_MEANINGS, unlike
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_count_says_how_small_it_may_be(module, monkeypatch):
+    counts = [action for action in options(module, monkeypatch) if action.type in (int, cli.natural, cli.positive)]
+    for action in counts:
+        assert action.choices or action.type is not int, action.option_strings
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "many", "", "²"])
+def test_a_count_is_a_whole_number_from_its_least(text):
+    for kind in (cli.natural, cli.positive):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of at least"):
+            kind(text)
+    assert (cli.natural("0"), cli.positive("1")) == (0, 1)
+    with pytest.raises(argparse.ArgumentTypeError, match="at least 1"):
+        cli.positive("0")

@@ -18,10 +18,10 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from export.checkpoints.recipe import Recipe
 from runtime import cli
@@ -29,6 +29,11 @@ from runtime.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+
+KINDS: dict[str, Callable[[str], Any]] = {"crop": cli.size, "epochs": cli.positive, "batch": cli.positive,
+                                          "seed": cli.natural}
+"""What a recipe's values are parsed with where their type alone would take too much."""
 
 
 def device_from(name: str) -> torch.device:
@@ -113,16 +118,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_argument("--out", default="build/train", metavar="DIR", help="where everything goes")
     command.add_argument("--resume", action="store_true", help="go on from the state in --out")
     command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to train")
-    command.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; 0 lets torch decide")
+    command.add_argument("--threads", type=cli.natural, default=0, metavar="N", help="CPU threads; 0 lets torch decide")
     command.add_argument("--no-compile", action="store_true",
                          help="without fast depthwise gradients on a CPU, which need a C++ compiler: half as fast")
-    command.add_argument("--score-every", type=int, default=10, metavar="N", help="epochs between two scores")
+    command.add_argument("--score-every", type=cli.positive, default=10, metavar="N", help="epochs between two scores")
     command.add_argument("--terms", default="", help="the data's conditions of use; CamVid's where --data is CamVid")
     said = dict(re.findall(r"^ +(\w+): (.+)\.$", Recipe.__doc__ or "", re.MULTILINE))
     for key, value in asdict(Recipe()).items():
-        command.add_argument(f"--{key.replace('_', '-')}", type=cli.size if key == "crop" else type(value),
-                             default=value, metavar={"crop": "HxW", "weights": "SOURCE", "teacher": "NAME"}.get(key),
-                             help=said[key])
+        command.add_argument(f"--{key.replace('_', '-')}", type=KINDS.get(key, type(value)), default=value,
+                             metavar={"crop": "HxW", "weights": "SOURCE", "teacher": "NAME"}.get(key), help=said[key])
     return cli.run(train, command, argv)
 
 

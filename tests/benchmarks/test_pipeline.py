@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import measurement, pipeline
+from benchmarks import contenders, measurement, pipeline
 from runtime import Stream
 from runtime.artifact import OutputKind
 from runtime.errors import StageFailed
@@ -39,7 +39,7 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios_not_the_ratio_of_medians():
 
 
 def test_a_repeated_source_starts_again_at_its_end(engines):
-    shots = pipeline.repeated(str(engines[2]), 10).shots
+    shots = contenders.repeated(str(engines[2]), 10).shots
     numbers = [colours.number_of(next(shots).image.argmax(2)) for _ in range(12)]
     assert numbers == [0, 1, 2, 3, 4] * 2 + [0, 1]
 
@@ -47,6 +47,16 @@ def test_a_repeated_source_starts_again_at_its_end(engines):
 def test_the_memory_is_watched_over_as_many_frames_as_asked_for(engines, capsys):
     assert pipeline.main([str(engines[0]), "--source", str(engines[2]), "--steady", "600"]) == 0
     assert "600 frames: " in capsys.readouterr().out
+
+
+def test_a_slope_of_the_memory_needs_more_than_a_few_frames(engines, capsys):
+    assert pipeline.main([str(engines[0]), "--source", str(engines[2]), "--steady", "99"]) == 2
+    assert "expected 500 or more" in capsys.readouterr().err
+
+
+def test_one_frame_per_round_is_enough(engines, capsys):
+    assert pipeline.main([str(engines[0]), "--source", str(engines[2]), "--frames", "1", "--rounds", "1"]) == 0
+    assert "1 shown" in capsys.readouterr().out
 
 
 def test_the_naive_loop_refuses_an_artifact_without_full_logits(engines, capsys):
@@ -62,4 +72,4 @@ def test_an_error_inside_the_stream_is_not_timed_as_if_it_were_a_result(engines)
     stream = Stream(engines[0], [colours.numbered(0)] * 50)
     stream._segmenters[0].mask = fail
     with pytest.raises(StageFailed):
-        pipeline.whole_way(stream, 10)
+        contenders.whole_way(stream, 10)
