@@ -40,6 +40,25 @@ def provenance(recipe: Any, data: Path, frames: int, device: torch.device, terms
     }
 
 
+def history(entry: ModelSpec, source: str, sha256: str) -> dict[str, Any]:
+    """How the weights that a training starts from came about: what the record beside them says, or nothing.
+
+    Args:
+        entry: the network.
+        source: what `--weights` said: a name, or a path.
+        sha256: of the weights; a record of other weights does not count.
+    """
+    from export.weights import bundled
+
+    beside = Path(source).with_suffix(".json")
+    records = [bundled(entry), json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else None]
+    for record in records:
+        if record is not None and record.get("sha256") == sha256:
+            return {key: record[key] for key in ("recipe", "commit", "epochs_done", "schedule_changes", "start")
+                    if key in record}
+    return {}
+
+
 def _commit() -> str:
     """The repository's commit, "+changes" where the working tree differs from it; empty outside a repository."""
     def git(*words: str) -> str:

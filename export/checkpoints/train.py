@@ -89,7 +89,7 @@ def train(args: argparse.Namespace) -> int:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     provenance = record.provenance(recipe, data, len(seen), trainer.device, args.terms)
-    provenance |= {"start": start, **taught}
+    provenance |= {"start": start | record.history(entry, recipe.weights, start["sha256"]), **taught}
     state = out / f"{args.name}.state.pt"
     if args.resume:
         trainer.resume(state)

@@ -151,6 +151,20 @@ def test_the_command_leaves_weights_that_load_a_record_a_log_and_a_curve(
     assert "val mIoU" in capsys.readouterr().out
 
 
+def test_the_record_of_a_second_run_holds_how_the_first_one_went(tmp_path: Path) -> None:
+    write(tmp_path / "train", frames())
+    write(tmp_path / "val", frames(1))
+    first, second = (["lraspp-small", "--data", str(tmp_path), "--out", str(tmp_path / out), "--no-compile",
+                      "--epochs", epochs, "--batch", "2", "--crop", "32x48"]
+                     for out, epochs in (("1", "2"), ("2", "1")))
+    weights_file = tmp_path / "1" / "lraspp-small.safetensors"
+    assert train.main(first) == train.main([*second, "--weights", str(weights_file)]) == 0
+    start = json.loads((tmp_path / "2" / "lraspp-small.json").read_text())["start"]
+    assert (start["source"], start["epochs_done"]) == ("lraspp-small.safetensors", 2)
+    assert start["recipe"]["weights"] == start["start"]["source"] == "none"
+    assert record.history(spec.spec("lraspp-small"), str(weights_file), "of others") == {}
+
+
 def test_what_is_beyond_float16_is_kept_in_float32_and_named(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
