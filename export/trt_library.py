@@ -30,10 +30,12 @@ class Library:
 
     @property
     def version(self) -> str:
+        """E.g. "1.7.1.116"."""
         return str(self.module.__version__)
 
     @property
     def rtx(self) -> bool:
+        """Whether it is TensorRT-RTX, which compiles its kernels on the device."""
         return self.name == "tensorrt_rtx"
 
     @property

@@ -124,6 +124,7 @@ class _Reader:
         self._files: dict[str, npt.NDArray[np.uint8]] = {}
 
     def operation(self, op: Any) -> Operation:
+        """A MIL_pb2.Operation, its constant arguments as arrays, the others by their names."""
         arguments = {key: tuple(self._binding(b) for b in argument.arguments) for key, argument in op.inputs.items()}
         arguments |= {key: (self.value(value),) for key, value in op.attributes.items() if key != "name"}
         return Operation(op.type, arguments, tuple((out.name, self.tensor_type(out.type)) for out in op.outputs))
@@ -132,6 +133,7 @@ class _Reader:
         return binding.name if binding.WhichOneof("binding") == "name" else self.value(binding.value)
 
     def tensor_type(self, declared: Any) -> TensorType:
+        """A MIL_pb2.ValueType of a tensor; None for a size that is left open."""
         from coremltools.proto import MIL_pb2
 
         tensor = declared.tensorType

@@ -41,6 +41,7 @@ class ImagePooling(nn.Sequential):
         super().__init__(nn.AdaptiveAvgPool2d(1), *pointwise(inputs, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] → [N, outputs, H, W], one vector everywhere."""
         # Bilinear interpolation of a single cell, as the references write it, is that cell everywhere.
         height, width = x.shape[2:]
         for layer in self:
@@ -67,6 +68,7 @@ class ASPP(nn.Module):
         self.project = nn.Sequential(*pointwise(len(self.convs) * CHANNELS, CHANNELS), nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] → [N, 256, H, W]."""
         y: Tensor = self.project(torch.cat([branch(x) for branch in self.convs], 1))
         return y
 

@@ -32,6 +32,7 @@ class BasicBlock(nn.Module):
         self.downsample = projection(inputs, planes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] → [N, planes, ⌈H/stride⌉, ⌈W/stride⌉]."""
         y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         shortcut = x if self.downsample is None else self.downsample(x)
         return self.relu(y + shortcut)  # type: ignore[no-any-return]
@@ -55,6 +56,7 @@ class Bottleneck(nn.Module):
         self.downsample = projection(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] → [N, 4 · planes, ⌈H/stride⌉, ⌈W/stride⌉]."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         shortcut = x if self.downsample is None else self.downsample(x)

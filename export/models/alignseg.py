@@ -54,6 +54,7 @@ class ActivatedNorm(nn.BatchNorm2d):
     """Batch norm and leaky ReLU of slope 0.01: InPlaceABN's result, without its memory trick."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] → the same shape."""
         return F.leaky_relu(super().forward(x), 0.01)
 
 
@@ -68,6 +69,7 @@ class Refine(nn.Module):
         self.norm = ActivatedNorm(WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] → [N, 256, H, W]."""
         x = self.unify(x)
         y: Tensor = self.norm(x + self.residual(x))
         return y
@@ -92,6 +94,7 @@ class Aggregation(nn.Module):
         self.coarse, self.fine = offset(), offset()
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """[N, 256, H, W] and [N, 256, h, w] → [N, 256, H, W]."""
         coarse = resize(coarse, fine, True)
         both = torch.cat((fine, coarse), 1)
         return moved(coarse, self.coarse(both)) + moved(fine, self.fine(both))
@@ -108,10 +111,12 @@ class Context(nn.Module):
 
     @staticmethod
     def branch(inputs: int) -> nn.Sequential:
+        """1x1 and 3x3 convolution, [N, inputs, H, W] → [N, 256, H, W]."""
         return nn.Sequential(nn.Conv2d(inputs, inputs, 1, bias=False), ActivatedNorm(inputs),
                              nn.Conv2d(inputs, WIDTH, 3, 1, 1, bias=False), ActivatedNorm(WIDTH))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] → [N, 256, H, W]."""
         summary, x = self.pool(x), self.adapt(x)
         return moved(summary, self.offset(torch.cat((x, resize(summary, x, True)), 1))) + x
 

@@ -80,6 +80,7 @@ class MobileNet(nn.ModuleDict):
         _resnet.initialise(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Float RGB [N, 3, H, W] → [N, 40, H/8, W/8] and [N, 960, H/16, W/16]."""
         maps = []
         for layer in self.values():
             x = layer(x)
@@ -101,6 +102,7 @@ class Cascade(nn.Module):
         _resnet.initialise(self.cascade)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Float RGB [N, 3, H, W] → logits [N, classes, H/8, W/8] (or /16)."""
         logits: Tensor = self.classifier(self.cascade(self.backbone(x)[-1]))
         return logits
 

@@ -78,6 +78,7 @@ class Block(nn.Module):
             nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] → [N, outputs, ⌈H/stride⌉, ⌈W/stride⌉]."""
         shortcut: Tensor = self.shortcut(x)
         return shortcut + self.body(x)  # type: ignore[no-any-return]
 
@@ -101,6 +102,7 @@ class Attention(nn.Module):
         return scores
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] → the same shape."""
         return x * self.reduce(self.classify(x))  # type: ignore[no-any-return]
 
 

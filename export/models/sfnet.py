@@ -60,6 +60,7 @@ class PyramidPooling(nn.Module):
         self.bottleneck = nn.Sequential(*convolution(inputs + 4 * outputs, outputs, 1), nn.Dropout2d(0.1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] → [N, outputs, H, W]."""
         y: Tensor = self.bottleneck(torch.cat([resize(level(x), x, True) for level in self.levels] + [x], 1))
         return y
 

@@ -175,6 +175,7 @@ class _RuntimeCache:
         self._cache: Any = None
 
     def context(self, engine: Any) -> Any:
+        """An execution context that starts from the kernels kept."""
         config = engine.create_runtime_config()
         self._cache = config.create_runtime_cache()
         if self._kept and not self._cache.deserialize(self._kept):
@@ -183,6 +184,7 @@ class _RuntimeCache:
         return engine.create_execution_context(config)
 
     def save(self) -> None:
+        """Keep the kernels for the next start, where there are new ones."""
         data = bytes(self._cache.serialize())
         if data == self._kept:
             return
