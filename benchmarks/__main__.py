@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{known_name:12} {what}")
         return 0
 
-    return cli.run(listing, parser, words)
+    return cli.run(listing, parser, words[:1])  # what follows a misspelt name is not ours to judge
 
 
 if __name__ == "__main__":

@@ -54,8 +54,6 @@ def choose(folder: Path, count: int, preprocess: Preprocess, *, allow_few: bool 
         UserError: no folder, no or unreadable images, or too few of them.
     """
     paths = image_paths(folder)
-    if count < 1:
-        raise UserError(f"--frames {count} was received; expected a positive number")
     if min(count, len(paths)) < FEWEST and not allow_few:
         held = f"{folder} holds {len(paths)} images" if len(paths) < FEWEST else f"--frames {count} was received"
         raise UserError(f"{held}; ranges from fewer than {FEWEST} frames are left to chance",

@@ -126,9 +126,6 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot work before anything is opened or made."""
     if not 0 <= args.alpha <= 1:
         raise UserError(f"--alpha {args.alpha} was received; expected a number from 0 to 1")
-    for flag in ("max_frames", "workers", "threads", "every"):
-        if (value := getattr(args, flag)) is not None and value < 1:
-            raise UserError(f"--{flag.replace('_', '-')} {value} was received; expected a positive number")
     for path in (args.save, args.sheet, args.stats):
         if path:
             check_writable(path)

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from runtime.errors import EdgesegError, MissingLibrary, UserError
 
@@ -36,10 +36,16 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return "N" if action.type in (int, natural, positive) else "X" if action.type is float else action.dest.upper()
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """`run` tells it in one line, as every other mistake; argparse would print the whole usage before it."""
+        raise UserError(message, try_=f"{self.prog} --help")
+
+
 def parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:
     """An argument parser that shows defaults and one example, as all our commands do."""
-    return argparse.ArgumentParser(prog=f"python -m {prog}", description=description, epilog=f"example: {example}",
-                                   formatter_class=_Help, allow_abbrev=False)
+    return _Parser(prog=f"python -m {prog}", description=description, epilog=f"example: {example}",
+                   formatter_class=_Help, allow_abbrev=False)
 
 
 def natural(text: str) -> int:

@@ -120,6 +120,4 @@ def test_frames_of_ones_own_are_used(engine: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["0", "", "1,x", "2,-1"])
 def test_thread_counts_that_make_no_sense_are_the_users_mistake(text: str) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["x.onnx", "--threads", text])
-    assert end.value.code == 2
+    assert main(["x.onnx", "--threads", text]) == 2

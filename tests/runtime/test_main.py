@@ -72,7 +72,7 @@ def test_max_frames_ends_early_with_success(command, artifact, tmp_path):
     (["--source", "-"], "--size"),
     (["--source", "a ! b"], "GStreamer"),
     (["--alpha", "2"], "--alpha 2"),
-    (["--max-frames", "0"], "--max-frames 0"),
+    (["--max-frames", "0"], "--max-frames: '0' is not a whole number of at least 1"),
     (["--save", "{tmp}/absent/out.mp4"], "mkdir -p"),
     (["--save", "{tmp}/empty.mp4/out.mp4"], "not a folder"),
     (["--save", "/proc/out.mp4"], "cannot write"),
