@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 OPSET = 18
 """The newest operator set that every engine we feed takes: GridSample is wrong in TensorRT from 20 on."""
 
+
 def build(wanted: Request, out: Path, *, frames: Path | None = None, say: Say = lambda line: None) -> Path:
     """Export, verifying after every step.
 

@@ -21,6 +21,7 @@ from runtime.plan import HEADER_PROBLEMS, check_machine, header_problem, import_
 
 logger = logging.getLogger(__name__)
 
+
 class TrtSession:
     """One plan on the GPU. Every `run` overwrites the array that the last one returned; not thread-safe.
 
