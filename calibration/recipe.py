@@ -182,7 +182,8 @@ def _fine_tuned(wanted: Request, ready: Prepared, judge: Judge, say: Say) -> tup
     before = judge.score(Simulated(int8_from_float(ready.graph, ready.thresholds, ready.plan)), "before fine-tuning")
     say(f"INT8 before fine-tuning, simulated in float: {describe(judge, before)}")
     graph, losses = fine_tuned(ready.graph, ready.thresholds, ready.plan, wanted.artifact, train, wanted.epochs)
-    say(f"{wanted.epochs} epochs over {train}: mean loss {' → '.join(f'{loss:.4f}' for loss in losses)}")
+    epochs = "1 epoch" if wanted.epochs == 1 else f"{wanted.epochs} epochs"
+    say(f"{epochs} over {train}: mean loss {' → '.join(f'{loss:.4f}' for loss in losses)}")
     return dataclasses.replace(ready, graph=graph), {
         "epochs": wanted.epochs, "losses": losses, "drop_before": judge.drop(before)}
 
