@@ -50,13 +50,21 @@ def history(entry: ModelSpec, source: str, sha256: str) -> dict[str, Any]:
     """
     from export.weights import bundled
 
-    beside = Path(source).with_suffix(".json")
-    records = [bundled(entry), json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else None]
-    for record in records:
-        if record is not None and record.get("sha256") == sha256:
+    for record in (bundled(entry), _beside(Path(source))):
+        if record and record.get("sha256") == sha256:
             return {key: record[key] for key in ("recipe", "commit", "epochs_done", "schedule_changes", "start")
                     if key in record}
     return {}
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    """The JSON object beside weights; empty where there is none, or a file of another kind, which is not our affair."""
+    file = path.with_suffix(".json")
+    try:
+        found = json.loads(file.read_bytes()) if file.is_file() else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _commit() -> str:

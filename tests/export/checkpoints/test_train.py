@@ -163,6 +163,9 @@ def test_the_record_of_a_second_run_holds_how_the_first_one_went(tmp_path: Path)
     assert (start["source"], start["epochs_done"]) == ("lraspp-small.safetensors", 2)
     assert start["recipe"]["weights"] == start["start"]["source"] == "none"
     assert record.history(spec.spec("lraspp-small"), str(weights_file), "of others") == {}
+    for foreign in ("[1, 2]", "not JSON", "\xff"):
+        weights_file.with_suffix(".json").write_text(foreign, encoding="latin-1")
+        assert record.history(spec.spec("lraspp-small"), str(weights_file), start["sha256"]) == {}
 
 
 def test_what_is_beyond_float16_is_kept_in_float32_and_named(tmp_path: Path) -> None:
