@@ -46,7 +46,7 @@ def choose(folder: Path, count: int, preprocess: Preprocess, *, allow_few: bool 
 
     Args:
         folder: images, directly inside.
-        count: how many to choose; all where the folder holds fewer.
+        count: how many to choose, at least 1; all where the folder holds fewer.
         preprocess: the network's.
         allow_few: accept fewer than `FEWEST`.
 

@@ -152,6 +152,7 @@ def _raw(file: int, height: int, width: int) -> Source:
     closed = threading.Event()
 
     def shots() -> Iterator[Shot]:
+        """As they arrive; timestamps count from the first wait on."""
         number, start = 0, monotonic()
         while True:
             frame = np.empty((height, width, 3), dtype=np.uint8)

@@ -82,7 +82,7 @@ def bundle(out: Path, entry: ModelSpec, network: nn.Module, origin: Mapping[str,
 
     The scores in the record are those of the fp16 weights that were written. `network` is rounded to them. A tensor
     beyond float16's range stays in float32, and the record names it: DFANet's attention multiplies features without
-    bounds, and the variances that batch norms see behind it reach 10⁸.
+    bounds, and the variances that batch norms see behind it exceed 65504 (10⁵ in the bundled weights).
 
     Returns:
         The record.

@@ -141,7 +141,7 @@ class Classifier(nn.Module):
 
 
 class DFANet(nn.Module):
-    """Float [N, 3, H, W] → logits [N, classes, H/4, W/4]; the last upsampling by 4 is left to the caller."""
+    """Three backbones in a row, each refining the one before, and a decoder that adds up what all of them saw."""
 
     def __init__(self, classes: int, channels: tuple[int, int, int]) -> None:
         super().__init__()
@@ -156,6 +156,7 @@ class DFANet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Float [N, 3, H, W] → logits [N, classes, H/4, W/4]; the last upsampling by 4 is left to the caller."""
         x = self.stem(x)
         maps: tuple[Tensor, ...] = ()
         low, high = [], []

@@ -82,7 +82,7 @@ class FlowAlignment(nn.Module):
 
 
 class SFNet(nn.Module):
-    """Float [N, 3, H, W] → logits [N, classes, ⌈H/4⌉, ⌈W/4⌉]."""
+    """ResNet-18, pyramid pooling, and a way back up on which every coarse map is aligned with the finer one (§3.3)."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -96,6 +96,7 @@ class SFNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Float [N, 3, H, W] → logits [N, classes, ⌈H/4⌉, ⌈W/4⌉]."""
         *stages, last = self.backbone(x)
         coarse = self.pyramid(last)
         levels = [coarse]

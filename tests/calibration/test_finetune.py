@@ -88,10 +88,15 @@ def test_an_interrupted_training_leaves_no_file(
     assert not list(tmp_path.glob("*.onnx*"))
 
 
+@pytest.mark.parametrize(("more", "message"), [
+    (["--qat", "0"], "--qat: '0' is not a whole number of at least 1"),
+    (["--qat", "1", "--improve", "equalise", "bias"], "--improve bias would undo what --qat learns"),
+])
 def test_what_makes_no_sense_is_refused_before_any_work(
-        engine: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(engine, data, tmp_path, "--qat", "1", "--improve", "equalise", "bias") == 2
-    assert "--improve bias would undo what --qat learns" in capsys.readouterr().err
+        engine: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str],
+        message: str) -> None:
+    assert run(engine, data, tmp_path, *more) == 2
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

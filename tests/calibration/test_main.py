@@ -206,6 +206,7 @@ def test_labels_of_another_class_count_are_refused(engine, labelled, data, tmp_p
 
 @pytest.mark.parametrize(("more", "message"), [
     (["--frames", "3"], "left to chance"),
+    (["--frames", "0", "--allow-few"], "--frames: '0' is not a whole number of at least 1"),
     (["--data", "nowhere"], "is not a folder"), (["--weights", "x"], "has its weights and size already")])
 def test_bad_arguments_end_with_2_and_say_what_to_do(engine, data, tmp_path, capsys, more, message):
     assert run(engine, data, tmp_path, *more) == 2
