@@ -22,8 +22,8 @@ from runtime.errors import UserError
 from runtime.files import check_writable, in_one_piece, write_text
 
 if TYPE_CHECKING:
-    from calibration.accuracy import Accuracy, Mask
-    from calibration.labels import LabelMap, Pair
+    from calibration.data.labels import LabelMap, Pair
+    from calibration.judge.accuracy import Accuracy, Mask
     from runtime.segmenter import Segmenter
 
 
@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(args: argparse.Namespace) -> int:
-    from calibration.frames import evenly_spaced
-    from calibration.labels import find_pairs, label_map
+    from calibration.data.frames import evenly_spaced
+    from calibration.data.labels import find_pairs, label_map
     from runtime.segmenter import Segmenter
 
     if not 0 <= args.ignore <= 255:
@@ -89,8 +89,8 @@ def evaluate(segmenter: Segmenter, pairs: Sequence[Pair], mapping: LabelMap) -> 
     Raises:
         UserError: a frame or label cannot be used; the file is named.
     """
-    from calibration.accuracy import measure
-    from calibration.labels import read_pairs
+    from calibration.data.labels import read_pairs
+    from calibration.judge.accuracy import measure
 
     return measure(lambda frame: segmenter(frame).mask, _shown(read_pairs(pairs, mapping), len(pairs)),
                    segmenter.artifact.classes)
@@ -128,7 +128,7 @@ def table(accuracy: Accuracy) -> str:
 
 def write_csv(path: Path, accuracy: Accuracy) -> None:
     """One row per frame: name, mIoU over the classes in it, pixel accuracy, IoU per class (empty where absent)."""
-    from calibration.accuracy import iou, pixel_accuracy
+    from calibration.judge.accuracy import iou, pixel_accuracy
 
     with in_one_piece(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -145,8 +145,8 @@ def draw_worst(path: Path, segmenter: Segmenter, accuracy: Accuracy, pairs: Sequ
     import cv2
     import numpy as np
 
-    from calibration.accuracy import IGNORE
-    from calibration.labels import read_pairs
+    from calibration.data.labels import read_pairs
+    from calibration.judge.accuracy import IGNORE
     from runtime.overlay import Painter
     from runtime.video import write_png
 

@@ -34,10 +34,10 @@ def graph_of_network(name: str, size: tuple[int, int] | None) -> tuple[onnx.Mode
     """
     import torch
 
-    from export.graph import global_pool_from_reduce_mean
     from export.onnx import onnx_from_torch
+    from export.onnx.graph import global_pool_from_reduce_mean
+    from export.onnx.simplify import simplified
     from export.request import request
-    from export.simplify import simplified
     from export.spec import spec
 
     size = size or spec(name).counted_at

@@ -10,7 +10,7 @@ from runtime.files import in_one_piece
 
 if TYPE_CHECKING:
     from benchmarks.measurement import Measurement
-    from calibration.labels import LabelMap, Pair
+    from calibration.data.labels import LabelMap, Pair
     from runtime.segmenter import Segmenter
 
 SHOWN = 3
@@ -31,8 +31,8 @@ def accuracy_row(path: Path, data: Path, out: Path, max_frames: int | None, engi
     from benchmarks import machine
     from benchmarks.accuracy import evaluate, summary
     from benchmarks.measurement import row
-    from calibration.frames import evenly_spaced
-    from calibration.labels import find_pairs, label_map
+    from calibration.data.frames import evenly_spaced
+    from calibration.data.labels import find_pairs, label_map
     from runtime.segmenter import Segmenter
 
     pairs = find_pairs(data)
@@ -56,7 +56,7 @@ def _overlays(segmenter: Segmenter, pairs: Sequence[Pair], mapping: LabelMap, ou
     """Frame name → {"mask": file, "label": file}, tinted frames as JPEG."""
     import numpy as np
 
-    from calibration.labels import read_pairs
+    from calibration.data.labels import read_pairs
 
     colours = np.zeros((256, 3), np.uint8)
     colours[:len(segmenter.artifact.palette)] = segmenter.artifact.palette

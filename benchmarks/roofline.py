@@ -44,7 +44,7 @@ def measure(path: Path, threads: int | None = None, runs: int = RUNS, command: s
     from benchmarks.graph_cost import cost_of_graph
     from benchmarks.kernels import kernels_from_events, profile
     from benchmarks.measurement import row
-    from calibration.frames import drawn_frame
+    from calibration.data.frames import drawn_frame
     from runtime.artifact import open_artifact
     from runtime.sessions import open_session
 

@@ -230,7 +230,7 @@ def precisions(text: str) -> list[str]:
 
 def command(args: argparse.Namespace) -> int:
     """Check what can be checked at once, then sweep."""
-    from calibration.labels import find_pairs
+    from calibration.data.labels import find_pairs
     from export.spec import spec
 
     cli.need("exporting", "export", "onnx", "torch")

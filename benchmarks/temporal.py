@@ -117,7 +117,7 @@ def _command(args: argparse.Namespace) -> int:
 
 def _frames(args: argparse.Namespace, classes: tuple[str, ...]) -> tuple[list[Frame], list[Mask]]:
     """All frames in memory, so that decoding does not count, and their labels, if there are any."""
-    from calibration.labels import find_pairs, label_map, read_pairs
+    from calibration.data.labels import find_pairs, label_map, read_pairs
     from runtime.sources import open_source
     from runtime.video import quiet_opencv
 
@@ -146,7 +146,7 @@ def _turn(args: argparse.Namespace, frames: Sequence[Frame], options: dict[str, 
 
 
 def _figures(outcome: Outcome, whole: Outcome, labels: Sequence[Mask], classes: int) -> dict[str, float]:
-    from calibration.accuracy import confusion, miou
+    from calibration.judge.accuracy import confusion, miou
 
     gained = median(a / b for a, b in zip(outcome.fps, whole.fps))
     agreement = sum(float((a == b).mean()) for a, b in zip(outcome.masks, whole.masks)) / len(whole.masks)

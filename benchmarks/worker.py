@@ -136,7 +136,7 @@ def _frames(size: tuple[int, int], folder: str | None) -> list[Frame]:
     import cv2
     import numpy as np
 
-    from calibration.frames import drawn_frame, evenly_spaced
+    from calibration.data.frames import drawn_frame, evenly_spaced
     from runtime.video import image_paths, read_image
 
     if folder is None:

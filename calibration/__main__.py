@@ -66,7 +66,7 @@ def _command(args: argparse.Namespace) -> int:
     if args.sensitivity:
         _sensitivity(wanted, outcome)
     if args.verdict:
-        from calibration.verdict import verdict
+        from calibration.judge.verdict import verdict
 
         print(verdict(wanted, outcome))
     kept = f", {len(outcome.kept)} layers kept in float" if outcome.kept else ""
@@ -77,7 +77,7 @@ def _command(args: argparse.Namespace) -> int:
 
 def _check_qat(args: argparse.Namespace) -> None:
     """Refuse what fine-tuning cannot do before the long work begins."""
-    from calibration.finetune import training_folder
+    from calibration.quantise.finetune import training_folder
 
     training_folder(args.data)
     if undone := sorted({*args.improve} - {"equalise"}):
@@ -87,7 +87,7 @@ def _check_qat(args: argparse.Namespace) -> None:
 
 def _warn_of_saturation(outcome: Outcome) -> None:
     """Say so when what is lost here is the kernels' doing rather than the model's."""
-    from calibration.processor import this_processor
+    from calibration.judge.processor import this_processor
 
     lost = 100 * float(outcome.simulated.agreement.mean() - outcome.engine.agreement.mean())
     processor = this_processor()
@@ -97,8 +97,8 @@ def _warn_of_saturation(outcome: Outcome) -> None:
 
 
 def _sensitivity(wanted: Request, outcome: Outcome) -> None:
-    from calibration import sensitivity
-    from calibration.measure import Judge
+    from calibration.judge import sensitivity
+    from calibration.judge.measure import Judge
     from calibration.recipe import SENSITIVITY_FRAMES
     from runtime.sessions.onnx import OnnxSession
 

@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 import onnx
 
-from calibration.bias import corrected
-from calibration.budget import Kept, int8_share, within_budget
-from calibration.coverage import Chosen, choose
-from calibration.engines import Simulated, integer
-from calibration.equalise import equalised
-from calibration.finetune import fine_tuned, training_folder
-from calibration.graph import FloatGraph
-from calibration.lint import lint
-from calibration.measure import Exam, Judge, Score, find_data, read_exam
-from calibration.processor import this_processor
-from calibration.quantize import Plan, all_nodes, int8_from_float
-from calibration.ranges import collect
-from calibration.rounding import rounded
+from calibration.data.coverage import Chosen, choose
+from calibration.judge.budget import Kept, int8_share, within_budget
+from calibration.judge.engines import Simulated, integer
+from calibration.judge.lint import lint
+from calibration.judge.measure import Exam, Judge, Score, find_data, read_exam
+from calibration.judge.processor import this_processor
+from calibration.quantise.bias import corrected
+from calibration.quantise.equalise import equalised
+from calibration.quantise.finetune import fine_tuned, training_folder
+from calibration.quantise.graph import FloatGraph
+from calibration.quantise.quantize import Plan, all_nodes, int8_from_float
+from calibration.quantise.ranges import collect
+from calibration.quantise.rounding import rounded
+from calibration.quantise.thresholds import choose as choose_thresholds
 from calibration.source import load_onnx
-from calibration.thresholds import choose as choose_thresholds
 from runtime.artifact import Artifact, Check, engine_sha256, write_artifact
 from runtime.errors import GateFailed
 from runtime.files import in_one_piece
@@ -52,9 +52,9 @@ class Request:
 
     Attributes:
         artifact, engine: the float32 artifact.
-        data: folder of images, see `calibration.measure.find_data`.
+        data: folder of images, see `calibration.judge.measure.find_data`.
         out: folder for the INT8 artifact; made when missing.
-        method: of the ranges, a key of `calibration.thresholds.METHODS`.
+        method: of the ranges, a key of `calibration.quantise.thresholds.METHODS`.
         frames: how many to calibrate on.
         allow_few: accept fewer than 32.
         weight_bits: 8 or 7.

@@ -48,7 +48,7 @@ def weights() -> list[str]:
 
 def draw_clip(path: Path, frames: int = 90) -> Path:
     """A moving street of our own drawing, 360×480, for a machine without ../shared/data."""
-    from calibration.frames import drawn_frame
+    from calibration.data.frames import drawn_frame
     from runtime.video import VideoFile
 
     path.parent.mkdir(exist_ok=True)

@@ -54,7 +54,7 @@ def verification_frames(preprocess: Preprocess, folder: Path | None, *, dynamic_
     Returns:
         (name, uint8 [1, H, W, 3] BGR) pairs.
     """
-    from calibration.frames import drawn_frame, evenly_spaced
+    from calibration.data.frames import drawn_frame, evenly_spaced
     from runtime.video import image_paths, read_image
 
     if folder is None:

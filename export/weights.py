@@ -63,7 +63,7 @@ def choices(entry: ModelSpec) -> str:
 def bundled(entry: ModelSpec) -> dict[str, Any] | None:
     """The record beside the bundled weights of a network, or None where there are none.
 
-    Its keys are those that `export.checkpoints.train` writes; `classes` is the label set's name.
+    Its keys are those that `export.training.train` writes; `classes` is the label set's name.
     """
     path = BUNDLED / f"{entry.name}.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

@@ -2,7 +2,7 @@
 
 Beside the behaviour of one place, which its own test shows: `tests/runtime/test_artifact.py` (an artifact's JSON names
 a plain file beside it), `tests/export/test_weights.py` (checkpoints with code, downloads with another hash),
-`tests/runtime/test_serve.py` (who may look on), `tests/export/test_coreml_reference.py` (weights inside the package).
+`tests/runtime/test_serve.py` (who may look on), `tests/export/coreml/test_reference.py` (weights inside the package).
 """
 
 from __future__ import annotations

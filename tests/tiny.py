@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from calibration.frames import drawn_frame
+from calibration.data.frames import drawn_frame
 from export.onnx import build
 from export.request import Request
 from export.spec import CAMVID, ModelSpec, Preprocess

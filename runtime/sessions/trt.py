@@ -141,7 +141,7 @@ class TrtSession:
         return self._buffers[1].host
 
     def layers(self) -> str:
-        """Every layer with its precision and kernel, as JSON; see `export.trt_inspect`."""
+        """Every layer with its precision and kernel, as JSON; see `export.trt.inspect`."""
         inspector = self._engine.create_engine_inspector()
         inspector.execution_context = self._context
         return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from calibration.frames import drawn_frame
+from calibration.data.frames import drawn_frame
 from runtime import Segmenter
 from runtime.artifact import OutputKind
 from tests import tiny

@@ -13,7 +13,7 @@ from benchmarks.counting import Layer
 from benchmarks.graph_cost import cost_of_graph
 from benchmarks.kernels import Kernel, kernels_from_events, profile
 from benchmarks.measurement import Measurement, read
-from calibration.frames import drawn_frame
+from calibration.data.frames import drawn_frame
 
 ROOF = Ceilings(gflops=100, gbytes=10, threads=2)
 

@@ -12,7 +12,7 @@ from benchmarks import latency, roofline, sweep
 from benchmarks.latency import Record, Rule
 from benchmarks.measurement import Measurement, read, to_line
 from benchmarks.sweep import Candidate, Sweep, candidates, main, run
-from calibration.frames import drawn_frame
+from calibration.data.frames import drawn_frame
 from runtime.artifact import engine_sha256, open_artifact, write_artifact
 from runtime.errors import UserError
 

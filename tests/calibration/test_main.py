@@ -8,11 +8,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from calibration import ranges, recipe
+from calibration import recipe
 from calibration.__main__ import main
-from calibration.frames import drawn_frame
-from calibration.lint import main as lint_main
-from calibration.verdict import has_openvino
+from calibration.data.frames import drawn_frame
+from calibration.judge.lint import main as lint_main
+from calibration.judge.verdict import has_openvino
+from calibration.quantise import ranges
 from runtime.artifact import open_artifact, write_artifact
 from runtime.segmenter import Segmenter
 from tests import tiny

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from calibration.frames import drawn_frame
+from calibration.data.frames import drawn_frame
 from export.onnx import Request, build
 from export.spec import ModelSpec, load, names, spec
 from export.wrapper import Normalised

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import pytest
 
-from export.fp16 import float16_from_float32
-from export.fp16_ranges import with_names
-from export.graph import global_pool_from_reduce_mean, without_names_of_the_build
 from export.onnx import onnx_from_torch
+from export.onnx.fp16 import float16_from_float32
+from export.onnx.fp16_ranges import with_names
+from export.onnx.graph import global_pool_from_reduce_mean, without_names_of_the_build
+from export.onnx.simplify import simplified
 from export.request import request
-from export.simplify import simplified
 from export.spec import names, spec
-from export.trt_builders import Settings, build_plan
-from export.trt_graph import check_for_tensorrt, ready_for_tensorrt
-from export.trt_library import choose
+from export.trt.builders import Settings, build_plan
+from export.trt.graph import check_for_tensorrt, ready_for_tensorrt
+from export.trt.library import choose
 from runtime.artifact import OutputKind
 
 pytest.importorskip("tensorrt_rtx", reason="pip install 'edgeseg[trt]'")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from export.coreml import Options, build
-from export.coreml_package import planned
+from export.coreml.package import planned
 from export.request import request
 from export.spec import CAMVID
 from runtime.artifact import OutputKind
@@ -25,7 +25,7 @@ def constant(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def description(tmp_path_factory):
-    from export.coreml_reference import read_package
+    from export.coreml.reference import read_package
 
     wanted = tiny.request(output=OutputKind.CLASSES, precision="fp32")
     return read_package(build(wanted, Options(), tmp_path_factory.mktemp("ios"))).description.description

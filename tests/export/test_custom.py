@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from calibration.frames import drawn_frame
+from calibration.data.frames import drawn_frame
 from export import custom
 from export.onnx import build
 from export.request import request

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from calibration.accuracy import boundary_counts
+from calibration.judge.accuracy import boundary_counts
 from runtime.__main__ import main
 from runtime.artifact import OutputKind
 from runtime.refine import DenseCRF, Lattice, features, upsampled

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from export import spec, weights
-from export.checkpoints.samples import load_samples
-from export.checkpoints.score import score
+from export.training.samples import load_samples
+from export.training.score import score
 
 NAMES = [name for name in spec.names() if weights.bundled(spec.spec(name))]
 
@@ -47,7 +47,7 @@ def test_bundled_weights_load_and_belong_to_the_spec_s_classes(name: str) -> Non
 def test_miou_on_camvid_val_is_the_record_s_in_torch_and_the_same_in_onnx(
         name: str, data: Path, tmp_path: Path) -> None:
     from benchmarks.accuracy import evaluate
-    from calibration.labels import find_pairs, label_map
+    from calibration.data.labels import find_pairs, label_map
     from export.onnx import build, request
     from runtime import Segmenter
 

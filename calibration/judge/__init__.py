@@ -1,0 +1,1 @@
+"""What INT8 costs and what it brings: accuracy, sensitivity, budget, speed."""

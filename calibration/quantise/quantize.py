@@ -1,0 +1,195 @@
+"""One portable INT8 ONNX graph: Q/DQ pairs around the chosen nodes of a float graph.
+
+The rules that let one file run everywhere (symmetric INT8, zero-point 0, per-channel weights, float bias, opset ≤ 18)
+leave little of a general quantiser, and the choice of ranges around activation functions is where the accuracy is;
+so the pairs are set here, in one pass, rather than by onnxruntime.quantization, whose own rules would be overridden
+tensor by tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from calibration.quantise.graph import FloatGraph, has_weights
+from calibration.quantise.rewrite import cast_before_transpose, drop_unused
+
+INTEGER_OPS = {"Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "Resize", "GlobalAveragePool", "AveragePool",
+               "MaxPool"}
+"""Operators for which engines have integer kernels. Others may stand between quantised tensors, in float."""
+
+SAME_RANGE = {"MaxPool", "Resize", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+"""Operators whose output lies within their input's range: both get one scale, and engines move the integers as is."""
+
+LEVELS = {8: 127, 7: 63}
+"""Largest weight integer for a number of bits."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes an integer.
+
+    Attributes:
+        nodes: names of nodes to compute in INT8.
+        weight_bits: 8; or 7 for processors whose 16-bit sums of two products saturate (x86 without VNNI).
+        activations: False quantises the weights alone, which makes the file small and leaves the arithmetic float.
+        weights: node name → int8 weights that a rounding search has chosen, in place of the nearest ones.
+    """
+
+    nodes: frozenset[str]
+    weight_bits: int = 8
+    activations: bool = True
+    weights: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
+
+
+def all_nodes(graph: FloatGraph) -> frozenset[str]:
+    """Every node that has an integer kernel, but for the addition of the logits: no engine gains by it, and 8 bits
+    of logits would decide ties by class number."""
+    return frozenset(layer.node for layer in graph.layers if layer.op in INTEGER_OPS
+                     and (layer.macs or not has_weights(graph.nodes[layer.node]))
+                     and not (layer.op != "Conv" and graph.reaches_output(graph.nodes[layer.node])))
+
+
+def int8_from_float(graph: FloatGraph, thresholds: Mapping[str, float], plan: Plan) -> onnx.ModelProto:
+    """Write a graph whose chosen nodes read and write symmetric INT8.
+
+    Args:
+        graph: the float graph; left as it is.
+        thresholds: tensor → largest magnitude that is to be represented, as `calibration.quantise.thresholds` chooses
+            it.
+        plan: what to quantise.
+
+    Returns:
+        A valid model of the same opset. Every quantised activation is a pair of QuantizeLinear and DequantizeLinear
+        with a scalar scale; every weight is stored as INT8 with one scale per output channel; biases stay float.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    tensors = quantised_tensors(graph, plan) if plan.activations else frozenset()
+    scales = scales_from_thresholds(graph, thresholds, tensors)
+    result = model.graph
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name in tensors:
+                node.input[index] = f"{name}_dq"
+        if node.name in plan.nodes and has_weights(node) and graph.is_constant(node.input[1]):
+            nodes.append(_weight_pair(graph, result, node, plan))
+        nodes.append(node)
+        for name in node.output:
+            if name in tensors:
+                nodes += _activation_pair(result, name, scales[name])
+    del result.node[:], result.value_info[:]
+    result.node.extend(nodes)
+    cast_before_transpose(result)
+    drop_unused(result)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def quantised_tensors(graph: FloatGraph, plan: Plan) -> frozenset[str]:
+    """The activations that the plan's nodes read and write. A graph's outputs stay float."""
+    found = {name for node in plan.nodes
+             for name in (*graph.activations(graph.nodes[node]), *graph.nodes[node].output)
+             if graph.is_float(name)}
+    return frozenset(found - graph.outputs)
+
+
+def scales_from_thresholds(graph: FloatGraph, thresholds: Mapping[str, float],
+                           tensors: Collection[str]) -> dict[str, float]:
+    """The scale of each tensor: its own threshold, or what its surroundings make of it.
+
+    - Before a ReLU only what passes it counts: the tensor takes the range of the ReLU's output, so that the second
+      rounding changes nothing.
+    - Before a hard-swish likewise, with at least the 3 below which everything is zero.
+    - Before a hard-sigmoid nothing beyond its corners counts.
+    - `SAME_RANGE` operators hand on their input's scale.
+    """
+    ranges: dict[str, float] = {}
+
+    def threshold(name: str) -> float:
+        if name not in ranges:
+            ranges[name] = _surroundings(name) or 1.0  # always zero on every frame: any scale represents that
+        return ranges[name]
+
+    def _surroundings(name: str) -> float:
+        producer = graph.producer[name]
+        if producer.op_type in SAME_RANGE and graph.is_float(producer.input[0]):
+            return threshold(producer.input[0])
+        after = graph.consumers[name]
+        kinds = {node.op_type for node in after}
+        if kinds == {"Relu"}:
+            return max(threshold(node.output[0]) for node in after)
+        if kinds == {"HardSwish"}:
+            return max(3.0, *(threshold(node.output[0]) for node in after))
+        if kinds == {"HardSigmoid"}:
+            return min(thresholds[name], max(_corner(node) for node in after))
+        return thresholds[name]
+
+    return {name: threshold(name) / 127 for name in sorted(tensors)}
+
+
+def _corner(node: onnx.NodeProto) -> float:
+    """The magnitude from which a hard-sigmoid max(0, min(1, alpha x + beta)) is constant on both sides."""
+    values: dict[str, float] = {"alpha": 0.2, "beta": 0.5} | {a.name: a.f for a in node.attribute}
+    return max(values["beta"], 1 - values["beta"]) / values["alpha"]
+
+
+def weight_scales(weight: npt.NDArray[np.float32], axis: int, bits: int) -> npt.NDArray[np.float32]:
+    """One scale per output channel, so that its largest weight is the largest integer."""
+    largest = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
+    return np.asarray(np.where(largest > 0, largest, 1) / LEVELS[bits], dtype=np.float32)
+
+
+def output_axis(node: onnx.NodeProto) -> int:
+    """Which axis of a node's weights counts its output channels."""
+    transposed = any(a.name == "transB" and a.i for a in node.attribute)
+    return 0 if node.op_type == "Conv" or (node.op_type == "Gemm" and transposed) else 1  # MatMul: [inputs, outputs]
+
+
+def nearest(weight: npt.NDArray[np.float32], scale: npt.NDArray[np.float32], axis: int,
+            bits: int) -> npt.NDArray[np.int8]:
+    """Weights rounded to the nearest integers of their channel's scale."""
+    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+    rounded = np.rint(weight / scale.reshape(shape))
+    return np.asarray(np.clip(rounded, -LEVELS[bits], LEVELS[bits]), dtype=np.int8)
+
+
+def stored_weights(graph: FloatGraph, node: onnx.NodeProto, plan: Plan) -> npt.NDArray[np.float32]:
+    """The weights that a node computes with under a plan: integers times their scales."""
+    integers, scale, axis = _integers(graph, node, plan)
+    return np.asarray(integers * scale.reshape([-1 if i == axis else 1 for i in range(integers.ndim)]), np.float32)
+
+
+def _integers(graph: FloatGraph, node: onnx.NodeProto,
+              plan: Plan) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32], int]:
+    weight, axis = graph.array(node.input[1]), output_axis(node)
+    scale = weight_scales(weight, axis, plan.weight_bits)
+    chosen = plan.weights.get(node.name)
+    return nearest(weight, scale, axis, plan.weight_bits) if chosen is None else chosen, scale, axis
+
+
+def _weight_pair(graph: FloatGraph, result: onnx.GraphProto, node: onnx.NodeProto, plan: Plan) -> onnx.NodeProto:
+    """Store a node's weights as INT8; returns the DequantizeLinear that it reads instead."""
+    integers, scale, axis = _integers(graph, node, plan)
+    unique = f"{node.input[1]}_of_{node.name}"  # two nodes may share weights
+    result.initializer.extend([numpy_helper.from_array(integers, f"{unique}_int8"),
+                               numpy_helper.from_array(scale, f"{unique}_scale"),
+                               numpy_helper.from_array(np.zeros(len(scale), np.int8), f"{unique}_zero")])
+    node.input[1] = f"{unique}_dq"
+    return helper.make_node("DequantizeLinear", [f"{unique}_int8", f"{unique}_scale", f"{unique}_zero"],
+                            [f"{unique}_dq"], name=f"{unique}_dq", axis=axis)
+
+
+def _activation_pair(result: onnx.GraphProto, name: str, scale: float) -> list[onnx.NodeProto]:
+    result.initializer.extend([numpy_helper.from_array(np.array(scale, np.float32), f"{name}_scale"),
+                               helper.make_tensor(f"{name}_zero", TensorProto.INT8, [], [0])])
+    return [helper.make_node("QuantizeLinear", [name, f"{name}_scale", f"{name}_zero"], [f"{name}_q"],
+                             name=f"{name}_q"),
+            helper.make_node("DequantizeLinear", [f"{name}_q", f"{name}_scale", f"{name}_zero"], [f"{name}_dq"],
+                             name=f"{name}_dq")]

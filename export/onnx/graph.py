@@ -1,0 +1,53 @@
+"""Graph steps that change how an ONNX graph is written, not what it computes. Each takes a model and returns a copy."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import numpy_helper
+
+from calibration.quantise.rewrite import drop_unused
+
+
+def global_pool_from_reduce_mean(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write a mean over height and width as GlobalAveragePool.
+
+    torch exports global pooling as ReduceMean. ONNX Runtime's blocked-layout optimiser knows only GlobalAveragePool and
+    reorders the tensor around anything else; Core ML and TensorRT name it in their layer reports too.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    constants = {tensor.name: tensor for tensor in result.graph.initializer}
+    ranks = _ranks(result)
+    for node in result.graph.node:
+        if node.op_type != "ReduceMean" or len(node.input) != 2 or node.input[1] not in constants:
+            continue
+        axes = {int(axis) % 4 for axis in numpy_helper.to_array(constants[node.input[1]]).ravel()}
+        keep = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
+        if axes == {2, 3} and keep and ranks.get(node.input[0]) == 4:
+            node.op_type = "GlobalAveragePool"
+            del node.input[1:], node.attribute[:]
+    drop_unused(result.graph)
+    return result
+
+
+def without_names_of_the_build(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove what differs from build to build and serves nobody at run time: stack traces, paths, doc strings."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    result.producer_name, result.producer_version = "edgeseg", ""
+    result.ClearField("doc_string")
+    del result.metadata_props[:], result.graph.metadata_props[:]
+    result.graph.name = "edgeseg"
+    result.graph.ClearField("doc_string")
+    for entry in (*result.graph.node, *result.graph.initializer, *result.graph.value_info,
+                  *result.graph.input, *result.graph.output):
+        entry.ClearField("doc_string")
+        del entry.metadata_props[:]
+    return result
+
+
+def _ranks(model: onnx.ModelProto) -> dict[str, int]:
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    return {value.name: len(value.type.tensor_type.shape.dim)
+            for value in (*graph.value_info, *graph.input, *graph.output)
+            if value.type.tensor_type.HasField("shape")}

@@ -1,0 +1,163 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from calibration.judge.lint import lint
+from calibration.quantise.graph import FloatGraph
+from calibration.quantise.quantize import (
+    Plan,
+    all_nodes,
+    int8_from_float,
+    nearest,
+    scales_from_thresholds,
+    weight_scales,
+)
+from calibration.source import load_onnx
+from runtime.errors import UserError
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return load_onnx(tiny.artifact(tmp_path_factory.mktemp("artifact")))
+
+
+@pytest.fixture
+def graph(model):
+    return FloatGraph(model)
+
+
+def ones(graph):
+    return dict.fromkeys(graph.float_tensors, 1.0)
+
+
+def layer(graph, name):
+    return next(found for found in graph.layers if found.name == name)
+
+
+def test_layers_are_named_after_their_weights_and_roles_after_what_they_do(graph):
+    roles = {found.name: found.role for found in graph.layers if found.macs}
+    assert roles == {"stem.0": "first convolution", "down.0": "convolution", "gate.1": "SE gate",
+                     "classifier": "classifier"}
+    assert layer(graph, "hard-swish after stem.0").op == "HardSwish"
+    assert layer(graph, "hard-sigmoid after gate.1").op == "HardSigmoid"
+
+
+def test_macs_are_output_size_times_weights_per_output(graph):
+    assert layer(graph, "stem.0").macs == 8 * 16 * 24 * 27
+    assert layer(graph, "gate.1").macs == 16 * 16
+    assert layer(graph, "classifier").macs == 11 * 8 * 12 * 16
+
+
+def test_weights_round_to_the_nearest_step_of_their_own_channel():
+    weight = np.array([[1.27, -0.634, 0.126, -0.126], [0.5, 0.0, 0.003, -0.001]], np.float32)
+    scale = weight_scales(weight, 0, 8)
+    assert scale == pytest.approx([0.01, 0.5 / 127])
+    assert nearest(weight, scale, 0, 8).tolist() == [[127, -63, 13, -13], [127, 0, 1, 0]]
+    assert np.abs(nearest(weight, weight_scales(weight, 0, 7), 0, 7)).max() == 63
+
+
+def test_before_a_relu_a_tensor_takes_the_range_that_passes_it(graph):
+    relu = layer(graph, "ReLU after down.0").node
+    before, after = graph.nodes[relu].input[0], graph.nodes[relu].output[0]
+    scales = scales_from_thresholds(graph, ones(graph) | {before: 100.0, after: 2.54}, {before, after})
+    assert scales[before] == scales[after] == pytest.approx(0.02)
+
+
+def test_before_a_hard_swish_the_range_reaches_3_at_least_and_before_a_hard_sigmoid_at_most(graph):
+    swish, sigmoid = (graph.nodes[layer(graph, name).node].input[0]
+                      for name in ("hard-swish after stem.0", "hard-sigmoid after gate.1"))
+    scales = scales_from_thresholds(graph, ones(graph) | {swish: 50.0, sigmoid: 50.0}, {swish, sigmoid})
+    assert scales[swish] == pytest.approx(3 / 127)
+    assert scales[sigmoid] == pytest.approx(3 / 127)
+
+
+def test_the_int8_graph_has_int8_weights_float_biases_and_passes_its_own_lint(graph):
+    quantised = int8_from_float(graph, ones(graph), Plan(all_nodes(graph)))
+    stored = {tensor.name: tensor for tensor in quantised.graph.initializer}
+    producer = {name: node for node in quantised.graph.node for name in node.output}
+    for node in quantised.graph.node:
+        if node.op_type == "Conv":
+            pair = producer[node.input[1]]
+            assert stored[pair.input[0]].data_type == TensorProto.INT8
+            assert numpy_helper.to_array(stored[pair.input[1]]).shape == (stored[pair.input[0]].dims[0],)
+            assert all(stored[bias].data_type == TensorProto.FLOAT for bias in node.input[2:])
+            assert producer[node.input[0]].op_type == "DequantizeLinear"
+    assert lint(quantised) == []
+
+
+def test_a_layer_kept_in_float_keeps_its_weights_and_lint_accepts_it(graph):
+    keep = layer(graph, "down.0").node
+    quantised = int8_from_float(graph, ones(graph), Plan(all_nodes(graph) - {keep}))
+    stored = {tensor.name: tensor.data_type for tensor in quantised.graph.initializer}
+    assert stored[graph.nodes[keep].input[1]] == TensorProto.FLOAT
+    assert lint(quantised) == []
+
+
+def test_weights_alone_leave_no_activation_pair(graph):
+    quantised = int8_from_float(graph, {}, Plan(all_nodes(graph), activations=False))
+    assert not any(node.op_type == "QuantizeLinear" for node in quantised.graph.node)
+    assert sum(node.op_type == "DequantizeLinear" for node in quantised.graph.node) == 4
+
+
+def test_a_fully_connected_layer_in_a_gemm_is_quantised_along_its_outputs():
+    weight = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], np.float32)
+    model = helper.make_model(helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["h"], transB=1, name="fc"), helper.make_node("Relu", ["h"], ["y"])],
+        "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])], [numpy_helper.from_array(weight, "w")]),
+        opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    graph = FloatGraph(model)
+    quantised = int8_from_float(graph, {"h": 1, "x": 1}, Plan(frozenset({"fc"}), activations=False))
+    scales = next(numpy_helper.to_array(t) for t in quantised.graph.initializer if t.name == "w_of_fc_scale")
+    assert scales == pytest.approx(np.array([2, 4, 6]) / 127)
+
+
+def test_a_model_that_is_quantised_already_is_refused(graph):
+    with pytest.raises(UserError, match=r"quantised already.*fp32"):
+        FloatGraph(int8_from_float(graph, ones(graph), Plan(all_nodes(graph))))
+
+
+def broken(model, change):
+    copy = onnx.ModelProto()
+    copy.CopyFrom(int8_from_float(FloatGraph(model), dict.fromkeys(FloatGraph(model).float_tensors, 1.0),
+                                  Plan(all_nodes(FloatGraph(model)))))
+    change(copy)
+    return " ".join(map(str, lint(copy)))
+
+
+def test_lint_names_a_zero_point_other_than_zero(model):
+    def change(copy):
+        name = next(n.input[2] for n in copy.graph.node if n.op_type == "QuantizeLinear")
+        next(t for t in copy.graph.initializer if t.name == name).int32_data[0] = 3
+    assert "TensorRT refuses it; expected symmetric ranges" in broken(model, change)
+
+
+def test_lint_names_uint8(model):
+    def change(copy):
+        name = next(n.input[2] for n in copy.graph.node if n.op_type == "QuantizeLinear")
+        next(t for t in copy.graph.initializer if t.name == name).data_type = TensorProto.UINT8
+    assert "with a mere warning" in broken(model, change)
+
+
+def test_lint_names_an_int32_bias(model):
+    def change(copy):
+        conv = next(n for n in copy.graph.node if n.op_type == "Conv" and len(n.input) == 3)
+        copy.graph.initializer.append(numpy_helper.from_array(np.zeros(8, np.int32), "bias_int32"))
+        pair = next(n for n in copy.graph.node if n.op_type == "DequantizeLinear")
+        copy.graph.node.insert(0, helper.make_node("DequantizeLinear", ["bias_int32", pair.input[1]], ["bias_dq"],
+                                                   name="bias_dq"))
+        conv.input[2] = "bias_dq"
+    assert "INT32 tensor (a bias)" in broken(model, change)
+
+
+def test_lint_names_a_newer_opset(model):
+    def change(copy):
+        copy.opset_import[0].version = 21
+    assert "opset 21" in broken(model, change)
+
+
+def test_lint_refuses_a_float_model(model):
+    with pytest.raises(UserError, match="no QuantizeLinear"):
+        lint(model)

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from calibration.quantise.ranges import BINS, Magnitudes
+from calibration.quantise.thresholds import METHODS, choose, entropy, minmax, mse, percentile
+
+
+def seen(*frames):
+    magnitudes = Magnitudes.empty()
+    for values in frames:
+        magnitudes.add(np.asarray(values, np.float32))
+    return magnitudes
+
+
+def test_a_histogram_counts_magnitudes_and_widens_when_a_larger_value_comes():
+    magnitudes = seen([0.0, -1.0, 1.0], [7.9])
+    assert magnitudes.counts.sum() == 4
+    assert magnitudes.largest == np.float32(7.9)
+    assert magnitudes.width == pytest.approx(8 / BINS, rel=1e-5)  # 1 → 2 → 4 → 8
+    assert magnitudes.counts[0] == 1
+    assert magnitudes.counts[BINS // 8 - 1] + magnitudes.counts[BINS // 8] == 2
+
+
+def test_the_order_of_frames_does_not_matter_once_the_widths_agree():
+    a, b = np.linspace(-1, 1, 1001), np.linspace(-4, 4, 1001)
+    forward, backward = seen(b, a), seen(b, a[::-1])
+    assert (forward.counts == backward.counts).all()
+
+
+def test_minmax_keeps_everything():
+    assert minmax(seen([0.1, -3.0, 2.0])) == 3.0
+
+
+def test_percentile_cuts_the_one_value_in_a_hundred_thousand_that_is_far_out():
+    values = np.append(np.linspace(0, 1, 99_999), 50)
+    assert percentile(seen(values)) == pytest.approx(1, abs=0.05)
+
+
+def test_mse_cuts_a_far_outlier_but_nothing_of_a_uniform_distribution():
+    uniform = np.linspace(-1, 1, 100_001)
+    assert mse(seen(uniform)) == pytest.approx(1, abs=0.02)
+    # Minimum of N (t/127)²/12 + (4 - t)², for N values of rounding and one that is cut: 4 / (1 + N / (12·127²)).
+    assert mse(seen(np.append(uniform, 4))) == pytest.approx(4 / (1 + 100_001 / (12 * 127**2)), abs=0.07)
+
+
+def test_mse_is_the_best_of_all_thresholds_on_the_values_themselves():
+    values = np.random.default_rng(0).laplace(size=50_000)
+    found = mse(seen(values))
+
+    def error(threshold):
+        scale = threshold / 127
+        return np.mean((values - np.clip(np.rint(values / scale), -127, 127) * scale) ** 2)
+
+    assert error(found) <= min(error(t) for t in np.linspace(2, np.abs(values).max(), 60)) * 1.02
+
+
+def test_entropy_cuts_the_long_tail_of_a_laplacian_and_keeps_the_body():
+    values = np.random.default_rng(0).laplace(size=200_000)
+    assert np.quantile(np.abs(values), 0.95) < entropy(seen(values)) < np.abs(values).max()
+
+
+def test_a_tensor_that_is_always_zero_gets_no_range_in_any_method():
+    zero = seen(np.zeros(10))
+    for method in METHODS:
+        assert choose(method, {"t": zero}) == {"t": 0.0}

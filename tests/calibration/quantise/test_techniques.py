@@ -1,0 +1,139 @@
+"""Equalisation, rounding search and bias correction, on networks small enough to know the answer."""
+
+import numpy as np
+import pytest
+
+from calibration.data.coverage import Chosen
+from calibration.data.frames import drawn_frame
+from calibration.judge.engines import Probe, Simulated
+from calibration.quantise.bias import corrected, with_biases
+from calibration.quantise.equalise import equalised, factors, pairs
+from calibration.quantise.graph import FloatGraph
+from calibration.quantise.quantize import Plan, all_nodes, int8_from_float
+from calibration.quantise.ranges import collect
+from calibration.quantise.rounding import patches, search
+from calibration.quantise.thresholds import choose
+from calibration.source import load_onnx
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    return FloatGraph(load_onnx(tiny.artifact(tmp_path_factory.mktemp("artifact"))))
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    import cv2
+
+    folder = tmp_path_factory.mktemp("frames")
+    for i in range(4):
+        assert cv2.imwrite(str(folder / f"{i}.png"), drawn_frame((32, 48), 10 * i))
+    return Chosen(tuple(sorted(folder.iterdir())), tiny.SPEC.preprocess, "four drawn frames")
+
+
+@pytest.fixture(scope="module")
+def thresholds(graph, frames, tmp_path_factory):
+    return choose("mse", collect(graph, frames, tmp_path_factory.mktemp("cache")))
+
+
+def test_factors_balance_the_activation_against_the_weights_and_leave_dead_channels():
+    assert factors(np.array([4, 1, 0], np.float32), np.array([1, 1, 1], np.float32)) == pytest.approx(
+        [2 / 2**0.5, 1 / 2**0.5, 1])  # square roots 2 and 1, over their geometric mean
+    assert factors(np.array([4, 1], np.float32), None) == pytest.approx([2, 0.5])
+
+
+def relu_network():
+    """uint8 NHWC frame → 3×3 convolution → ReLU → depthwise → ReLU → 1×1 convolution, with unequal channels."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weights = {"a": rng.normal(size=(6, 3, 3, 3)) * np.array([1, 1, 10, 0.1, 5, 1])[:, None, None, None],
+               "a_bias": rng.normal(size=6), "b": rng.normal(size=(6, 1, 3, 3)), "c": rng.normal(size=(4, 6, 1, 1))}
+    nodes = [helper.make_node("Transpose", ["frame"], ["t"], perm=[0, 3, 1, 2]),
+             helper.make_node("Cast", ["t"], ["x"], to=TensorProto.FLOAT),
+             helper.make_node("Conv", ["x", "a", "a_bias"], ["ya"], name="a", pads=[1, 1, 1, 1]),
+             helper.make_node("Relu", ["ya"], ["ra"]),
+             helper.make_node("Conv", ["ra", "b"], ["yb"], name="b", group=6, pads=[1, 1, 1, 1]),
+             helper.make_node("Relu", ["yb"], ["rb"]),
+             helper.make_node("Conv", ["rb", "c"], ["y"], name="c")]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("frame", TensorProto.UINT8, [1, 32, 48, 3])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 32, 48])],
+                              [numpy_helper.from_array(np.float32(v), k) for k, v in weights.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return FloatGraph(model)
+
+
+def test_equalising_changes_channel_ranges_but_not_what_the_network_computes(frames):
+    graph = relu_network()
+    assert [(pair.first, pair.second) for pair in pairs(graph)] == [("a", "b"), ("b", "c")]
+    after = equalised(graph, frames)
+    frame = frames.read(0)
+    assert Simulated(after.model).run(frame) == pytest.approx(Simulated(graph.model).run(frame), rel=1e-4, abs=1e-2)
+    before_range, after_range = (Probe(g.model, ["ra"]).run_all(frame)[0].max(axis=(0, 2, 3)) for g in (graph, after))
+    assert after_range.max() / after_range.min() < before_range.max() / before_range.min() / 4
+
+
+def test_nothing_is_paired_across_a_hard_swish_or_a_gate(graph):
+    assert pairs(graph) == []
+
+
+def test_patches_are_what_a_convolution_multiplies_with():
+    graph = relu_network()
+    x = np.random.default_rng(1).normal(size=(1, 6, 5, 7)).astype(np.float32)
+    found = patches(x, graph.nodes["b"], (6, 1, 3, 3), np.random.default_rng(0))
+    assert found.shape == (6, 35, 9)
+    centre = np.sort(found[2, :, 4])  # the middle tap of a padded 3×3 window visits every pixel once
+    assert centre == pytest.approx(np.sort(x[0, 2].ravel()))
+
+
+def test_the_rounding_search_changes_the_output_less_than_rounding_to_the_nearest():
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(400, 12)) @ rng.normal(size=(12, 12))  # correlated inputs: errors can make up for each
+    weight, scale = rng.normal(size=(8, 12)), np.full(8, 0.3)
+    found = search(weight, scale, mixed.T @ mixed, 8)
+    assert (found == np.rint(found)).all()
+
+    def error(integers):
+        return np.mean((mixed @ (integers * scale[:, None] - weight).T) ** 2)
+
+    assert error(found) < 0.7 * error(np.rint(weight / scale[:, None]))
+
+
+def test_with_uncorrelated_inputs_the_nearest_integers_are_the_best_and_are_found():
+    weight = np.random.default_rng(0).normal(size=(4, 6))
+    assert (search(weight, np.full(4, 0.1), np.eye(6), 8) == np.rint(weight / 0.1)).all()
+
+
+def test_bias_correction_brings_the_mean_of_a_coarsely_rounded_layer_back(graph, frames, thresholds):
+    node = next(layer.node for layer in graph.layers if layer.name == "stem.0")
+    weight = graph.array(graph.nodes[node].input[1])
+    down = np.floor(weight / (np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / 127)).astype(np.int8)
+    plan = Plan(frozenset({node}), weights={node: down})  # always rounded down: the mean must shift
+    out = graph.nodes[node].output[0]
+
+    def shift(quantised):
+        pairs = [[Probe(model, [out]).run_all(frames.read(i))[0].mean(axis=(0, 2, 3)) for i in range(4)]
+                 for model in (quantised, graph.model)]
+        return float(np.abs(np.mean(pairs[0], 0) - np.mean(pairs[1], 0)).mean())
+
+    before = shift(int8_from_float(graph, thresholds, plan))
+    after = shift(int8_from_float(corrected(graph, thresholds, plan, frames), thresholds, plan))
+    assert after < before / 3
+
+
+def test_every_convolution_gets_a_bias_of_its_own_and_computes_the_same(graph, frames):
+    nodes = {layer.node for layer in graph.layers if layer.macs}
+    after = with_biases(graph, nodes)
+    assert all(len(after.nodes[node].input) == 3 for node in nodes)
+    assert Simulated(after.model).run(frames.read(0)) == pytest.approx(
+        Simulated(graph.model).run(frames.read(0)), abs=1e-4)
+
+
+def test_the_fast_simulation_agrees_with_the_graph_run_node_by_node(graph, frames, thresholds):
+    model = int8_from_float(graph, thresholds, Plan(all_nodes(graph)))
+    fast, exact = Simulated(model).run(frames.read(0)), Simulated(model, exact=True).run(frames.read(0))
+    assert np.mean(fast.argmax(-1) == exact.argmax(-1)) > 0.97
+    assert np.abs(fast - exact).mean() < 0.01 * np.abs(exact).mean()

@@ -1,0 +1,261 @@
+"""Core ML export of a tiny network: what is saved computes what the network does, and says what it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from calibration.data.frames import drawn_frame
+from export import coreml
+from export.coreml import Options, build
+from export.coreml import quantize as coreml_quantize
+from export.coreml.package import OURS
+from export.coreml.reference import Operation, Program, TensorType, read_package
+from export.coreml.reference.session import ReferenceSession
+from export.wrapper import Normalised
+from runtime.artifact import OutputKind, engine_sha256, from_json, open_artifact
+from runtime.errors import GateFailed, UserError
+from runtime.segmenter import Segmenter
+from tests import tiny
+
+
+@pytest.fixture(autouse=True)
+def every_weight_counts(monkeypatch):
+    """The tiny network has no tensor of 512 weights."""
+    monkeypatch.setattr(coreml_quantize, "MIN_WEIGHTS", 16)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for index in range(4):
+        tiny.picture(folder / f"{index}.png", (32, 48 + index))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fp32(tmp_path_factory):
+    return build(tiny.request(output=OutputKind.CLASSES), Options(), tmp_path_factory.mktemp("fp32"))
+
+
+@pytest.mark.parametrize("output", list(OutputKind))
+def test_the_saved_package_computes_the_networks_own_output(tmp_path, output):
+    lines: list[str] = []
+    package = build(tiny.request(output=output), Options(image=False), tmp_path, say=lines.append)
+    artifact, engine = open_artifact(package)
+    frame = drawn_frame((32, 48), 5)[None]
+    found = ReferenceSession(engine, output).run(frame)
+    assert found.shape == artifact.output.shape
+    assert found.dtype == artifact.output.dtype
+    with torch.no_grad():
+        expected = Normalised(tiny.network(), tiny.SPEC.preprocess, output, False)(torch.from_numpy(frame)).numpy()
+    if output is OutputKind.LOW:
+        expected = np.moveaxis(expected, 3, 1)
+    if output is OutputKind.CLASSES:
+        assert np.mean(found == expected) >= 0.9999
+    else:
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert "fp32 vs torch" in lines[0]
+    assert artifact.verification[0].agreement >= 0.9999
+    assert artifact.verification[0].control < 0.9
+
+
+def test_the_runtime_makes_the_same_mask_of_it_as_of_the_onnx_file(fp32, tmp_path):
+    frame = drawn_frame((50, 70), 3)
+    artifact, engine = open_artifact(fp32)
+    mask = Segmenter(artifact, ReferenceSession(engine, artifact.output_kind))(frame).mask
+    with Segmenter.open(tiny.artifact(tmp_path, OutputKind.CLASSES)) as onnx:
+        assert np.mean(mask == onnx(frame).mask) > 0.9999
+
+
+def test_the_package_says_what_it_is_to_xcode_and_to_us(fp32):
+    description = read_package(fp32).description.description
+    metadata = description.metadata
+    assert metadata.userDefined["com.apple.coreml.model.preview.type"] == "imageSegmenter"
+    assert "UNTRAINED" in metadata.shortDescription
+    assert metadata.license == "Apache-2.0"
+    assert metadata.author
+    assert metadata.versionString
+    embedded = from_json(metadata.userDefined[OURS])
+    beside = json.loads(fp32.with_name(f"{fp32.name}.json").read_text("utf-8"))
+    assert embedded.sha256 == ""
+    assert (list(embedded.classes), embedded.name) == (beside["classes"], beside["name"])
+    assert beside["details"]["executed"] == "reference evaluator, never Core ML"
+    assert beside["details"]["operations"]["conv"] == 4
+
+
+def test_two_exports_are_byte_identical(fp32, tmp_path):
+    again = build(tiny.request(output=OutputKind.CLASSES), Options(), tmp_path)
+    files = sorted(p.relative_to(fp32) for p in fp32.rglob("*") if p.is_file())
+    assert [p.as_posix() for p in files] == [
+        "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin", "Manifest.json"]
+    assert engine_sha256(again) == engine_sha256(fp32)
+
+
+def test_an_export_replaces_an_older_one(tmp_path):
+    older = build(tiny.request(output=OutputKind.CLASSES), Options(), tmp_path)
+    newer = build(tiny.request(output=OutputKind.CLASSES), Options(target="iOS18"), tmp_path)
+    assert older == newer
+    assert open_artifact(newer)[0].details["opset"] == "CoreML8"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [newer.name, f"{newer.name}.json"]
+
+
+def test_a_package_of_other_weights_fails_the_gate_and_leaves_nothing(tmp_path, monkeypatch):
+    right = coreml.model_from_torch
+
+    def wrong(wanted, options):
+        wanted.network.classifier.weight.data = wanted.network.classifier.weight.data.flip(0)
+        return right(wanted, options)
+
+    monkeypatch.setattr(coreml, "model_from_torch", wrong)
+    wanted = tiny.request(output=OutputKind.CLASSES)
+    reference = tiny.request(output=OutputKind.CLASSES)
+    verifier = coreml.torch_verifier(reference, None)
+    monkeypatch.setattr(coreml, "torch_verifier", lambda *_: verifier)
+    with pytest.raises(GateFailed, match="fp32 vs torch"):
+        build(wanted, Options(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_float16_overflow_is_named(tmp_path, monkeypatch):
+    wanted = tiny.request(output=OutputKind.CLASSES, precision="fp16")
+    wanted.network.down[0].weight.data *= 1e6
+    wanted.network.classifier.weight.data /= 1e6
+    with pytest.raises(GateFailed, match="beyond float16's 65504"):
+        build(wanted, Options(), tmp_path)
+
+
+SMALLER = {"int8": {"quantize", "dequantize", "constexpr_affine_dequantize"}, "w8": {"constexpr_affine_dequantize"},
+           "palette4": {"constexpr_lut_to_dense"}, "palette6": {"constexpr_lut_to_dense"}}
+
+
+@pytest.mark.parametrize("precision", SMALLER)
+@pytest.mark.parametrize("target", ["iOS17", "iOS18"])
+def test_a_smaller_package_is_read_back_as_coremltools_decompresses_it(tmp_path, photos, monkeypatch, precision,
+                                                                       target):
+    """Palettes and 4- and 6-bit indices are stored differently from iOS18 on; both are read from the file."""
+    import coremltools as ct
+    import coremltools.optimize.coreml as cto
+
+    monkeypatch.setattr(coreml, "LOSSY_AGREEMENT", 0.5)
+    monkeypatch.setattr(coreml, "FP16", coreml.Gate(agreement=0.9))
+    package = build(tiny.request(output=OutputKind.LOGITS, precision=precision),
+                    Options(target=target, calibration=photos, allow_few=True), tmp_path)
+    artifact, _ = open_artifact(package)
+    named = {"constexpr_affine_dequantize": "constexpr_blockwise_shift_scale"} if target == "iOS18" else {}
+    assert {named.get(kind, kind) for kind in SMALLER[precision]} <= set(artifact.details["operations"])
+    assert [check.step for check in artifact.verification] == ["fp16 vs torch", f"{precision} vs torch"]
+    assert bool(artifact.calibration) == (precision == "int8")
+    plain = cto.decompress_weights(ct.models.MLModel(str(package), skip_model_load=True))
+    plain.save(str(tmp_path / "plain.mlpackage"))
+    frame = drawn_frame((32, 48), 5)[None]
+    both = [ReferenceSession(p, OutputKind.LOGITS).run(frame) for p in (package, tmp_path / "plain.mlpackage")]
+    np.testing.assert_array_equal(*both)
+
+
+def test_activation_scales_in_the_package_are_our_ranges_by_127(tmp_path, photos, monkeypatch):
+    monkeypatch.setattr(coreml, "LOSSY_AGREEMENT", 0.5)
+    monkeypatch.setattr(coreml, "FP16", coreml.Gate(agreement=0.9))
+    given = {}
+    right = coreml_quantize.activation_ranges
+    monkeypatch.setattr(coreml_quantize, "activation_ranges",
+                        lambda *a: given.setdefault("ranges", right(*a)))
+    package = build(tiny.request(output=OutputKind.CLASSES, precision="int8"),
+                    Options(calibration=photos, allow_few=True), tmp_path)
+    program = read_package(package)
+    values = {op.outputs[0][0]: op.arguments["val"][0] for op in program.operations if op.kind == "const"}
+    scales = {op.arguments["input"][0]: float(values[op.arguments["scale"][0]]) for op in program.operations
+              if op.kind == "quantize"}
+    known = {name: max(abs(low), abs(high)) for name, (low, high) in given["ranges"].items()}
+    compared = [name for name in scales if name in known]
+    assert len(compared) >= 3
+    for name in compared:
+        assert scales[name] * 127 == pytest.approx(known[name], rel=2e-3)  # float16
+
+
+def add(name: str, *inputs: str, kind: str = "concat") -> Operation:
+    return Operation(kind, {"values": inputs} if kind == "concat" else {"x": (inputs[0],)},
+                     ((name, TensorType("FLOAT16", (1,))),))
+
+
+def test_ranges_that_meet_in_a_concat_are_shared_over_chains():
+    program = Program({}, (), (add("p", "a", "b"), add("q", "p", "c"), add("r", "d")), "CoreML7", None)
+    ranges = {"a": (-1.0, 1.0), "b": (0.0, 5.0), "p": (-1.0, 5.0), "c": (-9.0, 0.0), "q": (-9.0, 5.0), "d": (0.0, 2.0)}
+    shared = coreml_quantize._shared_in_concats(program, ranges)
+    assert {shared[name] for name in "abpcq"} == {(-9.0, 5.0)}
+    assert shared["d"] == (0.0, 2.0)
+
+
+@pytest.mark.parametrize(("found", "usable"), [
+    ((0.0, 0.0), (-1e-4, 1e-4)), ((-1e9, 3.0), (-65504.0, 3.0)), ((-2.0, 3.0), (-2.0, 3.0))])
+def test_ranges_have_a_float16_scale(found, usable):
+    assert coreml_quantize._usable(*found) == usable
+
+
+def test_a_range_leaves_out_one_value_in_ten_thousand():
+    values = torch.zeros(10_000)
+    values[17] = 1000.0
+    assert coreml_quantize._upper(values) == 1000.0  # one in ten thousand still counts
+    values = torch.cat([values, torch.ones(10_001)])
+    assert coreml_quantize._upper(values) == 1.0
+
+
+@pytest.mark.parametrize("change", ["removed", "other parameters", "ignored"])
+def test_a_coremltools_without_the_seam_is_named(monkeypatch, change):
+    from coremltools.optimize.coreml import _post_training_quantization as module
+
+    if change == "removed":
+        monkeypatch.delattr(module, coreml_quantize.SEAM[1])
+    elif change == "other parameters":
+        monkeypatch.setattr(module, coreml_quantize.SEAM[1], lambda model, data: {})
+    with pytest.raises(UserError, match=r"coremltools 9\.0 .*--precision w8"), coreml_quantize._ranges_given({}):
+        pass
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (Options(), "needs frames"), (Options(target="iOS16"), "iOS17 on"),
+    (Options(calibration="photos"), "holds 4 images"),
+])
+def test_int8_without_what_it_needs_is_refused_before_any_work(tmp_path, photos, options, message):
+    if options.calibration:
+        options = Options(calibration=photos)
+    with pytest.raises(UserError, match=message):
+        build(tiny.request(precision="int8"), options, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_budget_refuses_a_package_that_loses_too_much(tmp_path, monkeypatch):
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    tiny.picture(tmp_path / "images" / "a.png", (32, 48))
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "labels" / "a.png"), np.zeros((32, 48), np.uint8))
+    lines: list[str] = []
+    wanted = tiny.request(output=OutputKind.CLASSES)
+    build(wanted, Options(data=tmp_path), tmp_path / "out", say=lines.append)
+    assert "lost +0.00 points" in lines[-1]
+    with pytest.raises(GateFailed, match="points of mIoU"):
+        build(wanted, Options(data=tmp_path, max_drop=-1.0), tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_inspection_lists_operations_and_says_that_only_a_mac_knows_more(fp32):
+    from export.coreml.inspect import inspected
+
+    lines = inspected(fp32)
+    assert lines[0].startswith(f"{fp32.name}: 0.0 MB, CoreML7")
+    assert "     4  conv" in lines
+    assert "only a Mac can tell" in lines[-1]
+
+
+def test_the_last_line_says_where_the_weights_come_from_and_their_terms(tmp_path, capsys, monkeypatch):
+    record = {"source": "ours", "sha256": "", "trained": True, "terms": "research only"}
+    monkeypatch.setattr(coreml, "request", lambda name, *, weights, classes, size, **options: dataclasses.replace(
+        tiny.request(**options), weights=record))
+    assert coreml.main(["tiny", "--precision", "fp32", "--out", str(tmp_path)]) == 0
+    assert ", iOS17 and later, weights ours (research only); " in capsys.readouterr().out.splitlines()[-1]
