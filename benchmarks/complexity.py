@@ -37,10 +37,10 @@ def graph_of_network(name: str, size: tuple[int, int] | None) -> tuple[onnx.Mode
     from export.onnx import onnx_from_torch
     from export.onnx.graph import global_pool_from_reduce_mean
     from export.onnx.simplify import simplified
+    from export.origins import find
     from export.request import request
-    from export.spec import spec
 
-    size = size or spec(name).counted_at
+    size = size or find(name).spec.counted_at
     wanted = request(name, weights="none", size=size)
     for parameter in wanted.network.parameters():
         if parameter.ndim == 1:  # fresh biases are zero, and simplifying would remove them
@@ -115,11 +115,11 @@ def _line(entry: Measurement) -> str:
 
 def beside(name: str) -> list[str]:
     """Lines with our network's count in torch and those that others published; none for a network that is not ours."""
-    from export.spec import names, spec
+    from export.origins import find, names
 
     if name not in names():
         return []
-    entry: ModelSpec = spec(name)
+    entry: ModelSpec = find(name).spec
     height, width = entry.counted_at
     conditions = f"{height}x{width}, {len(entry.classes.names)} classes"
     figures = [(f"{entry.parameters / 1e6:.2f} M, {entry.gmacs:.3f} GMAC", conditions, "this network in torch")]

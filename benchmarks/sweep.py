@@ -231,13 +231,13 @@ def precisions(text: str) -> list[str]:
 def command(args: argparse.Namespace) -> int:
     """Check what can be checked at once, then sweep."""
     from calibration.data.labels import find_pairs
-    from export.spec import spec
+    from export.origins import find
 
     cli.need("exporting", "export", "onnx", "torch")
     find_pairs(args.data)
     models = args.models.split(",")
     for name in models:
-        spec(name)
+        find(name)
     calibration = args.calibration or args.data.parent / "train" / "images"
     sweep = Sweep(args.data, calibration if calibration.is_dir() else None, args.out, tuple(args.threads or (None,)),
                   tuple(args.engines), args.quick, args.max_frames)

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from export.spec import spec  # noqa: E402
+from export.origins import find  # noqa: E402
 from export.weights import bundled  # noqa: E402
 
 OUT = Path("demo")
@@ -37,7 +37,7 @@ def main() -> int:
 
 def weights() -> list[str]:
     """The bundled weights; without them the shared first checkpoint, or none at all, and then the demo says so."""
-    if bundled(spec("lraspp")):
+    if bundled(find("lraspp").spec):
         return []
     first = SHARED / "checkpoints" / "lraspp-camvid.pth"
     if first.is_file():

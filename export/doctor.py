@@ -77,7 +77,7 @@ def this_machine() -> Machine:
     try:
         found: Gpu | str = gpu()
     except UserError as error:
-        found = str(error).split(". Try:")[0]
+        found = error.what
     release = Path("/etc/nv_tegra_release")
     return Machine(f"{platform.system()} {platform.machine()}", sys.version_info[:2], packages, found,
                    _jetpack(release.read_text(encoding="utf-8")) if release.is_file() else None, platform.mac_ver()[0])

@@ -60,7 +60,7 @@ def request(name: str, *, weights: str | None = None, classes: int | None = None
     """Build the network, load its weights, and check that it can be exported as asked.
 
     Args:
-        name: a network's name, or a user's own as `export.custom` describes.
+        name: a network's name, as `export.origins` describes.
         weights: a bundled or published set's name, a path, or "none"; None for the bundled default.
         classes: number of classes; None for what the weights have.
         size: input (H, W); None for the spec's.
@@ -71,11 +71,13 @@ def request(name: str, *, weights: str | None = None, classes: int | None = None
     """
     import torch
 
-    from export.custom import check_logits, is_custom
-    from export.spec import label_set, load, spec
-    from export.weights import class_count, load_weights
+    from export.origins import find
+    from export.origins.outputs import check_logits
+    from export.spec import label_set
+    from export.weights import class_count, put, read
 
-    entry = spec(name)
+    origin = find(name)
+    entry = origin.spec
     height, width = size or entry.preprocess.size
     if height % entry.multiple or width % entry.multiple:
         near = tuple(max(round(n / entry.multiple), 1) * entry.multiple for n in (height, width))
@@ -83,16 +85,17 @@ def request(name: str, *, weights: str | None = None, classes: int | None = None
                         try_=f"--size {near[0]}x{near[1]}")
     if classes is not None and not 2 <= classes <= 255:
         raise UserError(f"--classes {classes} was received; expected 2 to 255, as a class map holds one byte a pixel")
-    labels = label_set(classes or class_count(entry, weights) or len(entry.classes.names), entry.classes)
+    checkpoint = read(origin, weights)
+    labels = label_set(classes or class_count(origin, checkpoint) or len(entry.classes.names), entry.classes)
     torch.manual_seed(0)
-    network = load(entry, len(labels.names))
-    record = load_weights(network, entry, weights)
+    network = origin.load(len(labels.names))
+    record = put(network, checkpoint)
     torch.manual_seed(1)
-    control = load(entry, len(labels.names))
+    control = origin.load(len(labels.names))
     entry = dataclasses.replace(entry, classes=labels,
                                 preprocess=dataclasses.replace(entry.preprocess, size=(height, width)))
-    if is_custom(name):
-        check_logits(network, entry)
+    if origin.stated_in:
+        check_logits(network, entry, origin.stated_in)
     return Request(entry, network, control, record, **options)
 
 

@@ -37,8 +37,9 @@ def fingerprint(wanted: Request, frames: Path | None) -> str:
     for name, tensor in wanted.network.state_dict().items():
         add(name, tuple(tensor.shape), str(tensor.dtype))
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    theirs = inspect.getsourcefile(type(wanted.network))  # a user's own network is defined outside of our sources
-    for path in [*sorted(SOURCES.rglob("*.py")), *([Path(theirs)] if theirs else [])]:
+    add(repr(wanted.network))  # a builder's choices: strides, activations
+    theirs = {inspect.getsourcefile(type(module)) for module in wanted.network.modules()}  # a user's own, a library's
+    for path in [*sorted(SOURCES.rglob("*.py")), *sorted(Path(file) for file in theirs if file)]:
         add(path.name)
         digest.update(path.read_bytes())
     for path in image_paths(frames) if frames else ():

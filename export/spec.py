@@ -1,31 +1,18 @@
-"""Which networks there are, and what each one is: a value, read without running the network's code.
+"""What a network is: values without behaviour, and the label sets that networks share.
 
-A family file in `export/models/` states its networks in one assignment, `SPECS = (ModelSpec(...), ...)`, which may use
-the names of this module only. Listing evaluates that assignment alone, so that it needs no torch and takes
-milliseconds; `load` imports the file and calls the builder.
+A family file in `export/models/` states its networks with these names and no others (see `export.origins.listed`).
 """
 
 from __future__ import annotations
 
-import ast
-import difflib
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from runtime.errors import UserError
 from runtime.preprocess import Interpolation, Preprocess
 
-if TYPE_CHECKING:
-    from torch import nn
-
 __all__ = ["CAMVID", "CITYSCAPES", "VOC", "Classes", "Interpolation", "ModelSpec", "Preprocess", "Published",
-           "label_set", "load", "names", "spec"]
-
-MODELS = Path(__file__).parent / "models"
+           "label_set"]
 
 
 @dataclass(frozen=True)
@@ -75,10 +62,12 @@ VOC = Classes("voc", (
 ))
 """The 21 PASCAL VOC classes and the colours of its devkit."""
 
+LABEL_SETS = {labels.name: labels for labels in (CAMVID, CITYSCAPES, VOC)}
+
 
 def label_set(count: int, preferred: Classes) -> Classes:
     """The label set of `count` classes: the preferred one, a known one, or numbers with PASCAL VOC's colour rule."""
-    for known in (preferred, CAMVID, CITYSCAPES, VOC):
+    for known in (preferred, *LABEL_SETS.values()):
         if len(known.names) == count:
             return known
     return Classes(f"{count} classes", tuple(f"class {i}" for i in range(count)),
@@ -98,10 +87,10 @@ class ModelSpec:
 
     Attributes:
         name: what people type.
-        builder: name of a function or class in the family file ("package.module:name", or an ONNX file's path, where
-            the network is a user's own); called as `builder(classes=N, **options)`, it returns an `nn.Module` that
-            maps float NCHW (normalised as `preprocess` says) to float NCHW logits at 1/`stride` of the input, before
-            any final upsampling.
+        builder: name of a function or class in the family file (what `export.origins.find` was given, where the
+            network is not of ours); called as `builder(classes=N, **options)`, it returns an `nn.Module` that maps
+            float NCHW (normalised as `preprocess` says) to float NCHW logits at 1/`stride` of the input, before any
+            final upsampling.
         preprocess: input size (H, W), mean, std, colour order.
         classes: the label set that its weights were trained for by default.
         stride: input pixels per cell of the low-resolution logits.
@@ -136,65 +125,3 @@ class ModelSpec:
     weights: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
-
-
-@cache
-def _families() -> dict[str, tuple[str, ModelSpec]]:
-    """Network name → (module name, spec), from the files' SPECS assignments."""
-    found: dict[str, tuple[str, ModelSpec]] = {}
-    for path in sorted(MODELS.glob("[!_]*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-            if isinstance(target, ast.Name) and target.id == "SPECS" and isinstance(node, (ast.Assign, ast.AnnAssign)):
-                assert node.value is not None
-                code = compile(ast.Expression(node.value), str(path), "eval")
-                for entry in eval(code, {name: globals()[name] for name in __all__}):
-                    assert entry.name not in found, f"two networks are called {entry.name}"
-                    found[entry.name] = (f"export.models.{path.stem}", entry)
-    return found
-
-
-def names() -> list[str]:
-    """All network names, sorted."""
-    return sorted(_families())
-
-
-def spec(name: str) -> ModelSpec:
-    """The network called `name`: a listed one, or a user's own as `export.custom` describes.
-
-    Raises:
-        UserError: there is none; the message names the nearest match.
-    """
-    from export import custom
-
-    if custom.is_custom(name):
-        return custom.spec_of(name)
-    families = _families()
-    if name not in families:
-        near = difflib.get_close_matches(name, families, n=1, cutoff=0.4)
-        raise UserError(f"unknown network {name!r}; known: {', '.join(sorted(families))}",
-                        try_=near[0] if near else "python -m export.models, which lists them")
-    return families[name][1]
-
-
-def family(entry: ModelSpec) -> str | None:
-    """Name of the module that builds a listed network; None for a user's own."""
-    return _families()[entry.name][0] if entry.name in _families() and ":" not in entry.builder else None
-
-
-def load(network: str | ModelSpec, classes: int | None = None) -> nn.Module:
-    """Build a network with random weights, in eval mode.
-
-    Args:
-        network: a name that `spec` knows, or what `spec` returned for it.
-        classes: number of output channels; None for the spec's own.
-    """
-    from export import custom
-
-    entry = spec(network) if isinstance(network, str) else network
-    count = classes or len(entry.classes.names)
-    if custom.is_custom(entry.builder):
-        return custom.load(entry, count).eval()
-    family = importlib.import_module(_families()[entry.name][0])
-    built: nn.Module = getattr(family, entry.builder)(classes=count, **entry.options)
-    return built.eval()

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import json
 import pickle
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export import spec
+from export.origins import Checkpoint, Origin
 from export.spec import ModelSpec
 from runtime.errors import UserError
 from runtime.files import cache_folder, in_one_piece
@@ -36,21 +34,8 @@ LISTED = 3
 """How many offending keys an error names."""
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """Weights as read from a file.
-
-    Attributes:
-        source: what the user called them.
-        tensors: name → float tensor, as the file has them.
-        sha256: of the file.
-        terms: conditions of use that travel with the weights; empty when we know none.
-    """
-
-    source: str
-    tensors: dict[str, Tensor]
-    sha256: str
-    terms: str
+RANDOM = Checkpoint("none", {}, "", "")
+"""What `--weights none` means: the network keeps the weights that it was built with."""
 
 
 def choices(entry: ModelSpec) -> str:
@@ -69,42 +54,25 @@ def bundled(entry: ModelSpec) -> dict[str, Any] | None:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
-def load_weights(network: nn.Module, entry: ModelSpec, source: str | None) -> dict[str, Any]:
+def put(network: nn.Module, checkpoint: Checkpoint) -> dict[str, Any]:
     """Load weights into a network in place.
 
     Args:
-        network: as `spec.load` returns it.
-        entry: its spec.
-        source: see the module's description; None for the bundled weights.
+        network: as `Origin.load` returns it.
+        checkpoint: as `read` returns it.
 
     Returns:
         The artifact's `weights` record: "source", "sha256", "trained" and "terms".
 
     Raises:
-        UserError: no such weights, a damaged file, or weights of another network or class count.
+        UserError: they are weights of another network or class count.
     """
-    if source == "none":
-        return {"source": "none", "sha256": "", "trained": False, "terms": ""}
-    if entry.builder.endswith(".onnx"):
-        return _file_weights(network, entry, source)
-    checkpoint = in_our_names(read(entry, source), entry)
-    _check(network, checkpoint)
-    network.load_state_dict({key: tensor.to(network.state_dict()[key].dtype)
-                             for key, tensor in checkpoint.tensors.items()})
-    return {"source": checkpoint.source, "sha256": checkpoint.sha256, "trained": True, "terms": checkpoint.terms}
-
-
-def _file_weights(network: nn.Module, entry: ModelSpec, source: str | None) -> dict[str, Any]:
-    """The weights that a user's ONNX file holds itself."""
-    from export.foreign import OnnxNetwork
-
-    assert isinstance(network, OnnxNetwork)
-    if source is not None:
-        raise UserError(f"--weights {source} was received for {network.path}, which holds its own weights",
-                        try_="leave --weights out")
-    network.restore()
-    return {"source": network.path.name, "sha256": hashlib.sha256(network.path.read_bytes()).hexdigest(),
-            "trained": True, "terms": entry.licence}
+    if checkpoint is not RANDOM:
+        _check(network, checkpoint)
+        types = {key: tensor.dtype for key, tensor in network.state_dict().items()}
+        network.load_state_dict({key: tensor.to(types[key]) for key, tensor in checkpoint.tensors.items()})
+    return {"source": checkpoint.source, "sha256": checkpoint.sha256, "trained": checkpoint is not RANDOM,
+            "terms": checkpoint.terms}
 
 
 def told(record: Mapping[str, Any]) -> str:
@@ -114,34 +82,46 @@ def told(record: Mapping[str, Any]) -> str:
     return f"weights {record['source']}" + (f" ({record['terms']})" if record["terms"] else "")
 
 
-def class_count(entry: ModelSpec, source: str | None) -> int | None:
-    """For how many classes the weights were trained; None for "none", which fits any number.
+def class_count(origin: Origin, checkpoint: Checkpoint) -> int | None:
+    """For how many classes the weights were trained; None for random ones, which fit any number.
 
     Raises:
-        UserError: as `load_weights`, or the weights are another network's.
+        UserError: the weights are another network's.
     """
-    if source == "none":
-        return None
-    if entry.builder.endswith(".onnx"):
-        return len(entry.classes.names)
+    if checkpoint is RANDOM or checkpoint.classes:
+        return checkpoint.classes
     import torch
 
     with torch.device("meta"):  # shapes only: which tensors depend on the class count?
-        two, three = (spec.load(entry, classes).state_dict() for classes in (2, 3))
-    checkpoint = in_our_names(read(entry, source), entry)
+        two, three = (origin.load(classes).state_dict() for classes in (2, 3))
     for key, tensor in two.items():
         if tensor.shape != three[key].shape and key in checkpoint.tensors:
             return int(checkpoint.tensors[key].shape[0])
-    raise UserError(f"the weights {checkpoint.source} have no classifier of {entry.name}: they are another network's",
-                    try_=f"--weights with one of {choices(entry)}")
+    raise UserError(f"the weights {checkpoint.source} have no classifier of {origin.spec.name}: they are another "
+                    "network's", try_=f"--weights with one of {choices(origin.spec)}")
 
 
-def read(entry: ModelSpec, source: str | None) -> Checkpoint:
-    """Find and read the weights called `source`.
+def read(origin: Origin, source: str | None) -> Checkpoint:
+    """Find the weights called `source`, read and hash them once, and bring them to the network's names.
+
+    Args:
+        origin: the network.
+        source: see the module's description; None for the network's own, or else the bundled weights.
 
     Raises:
         UserError: there are none, the hash differs, or the file holds no weights.
     """
+    if source == "none":
+        return RANDOM
+    if origin.own_weights is None:
+        return _in_our_names(_found(origin.spec, source), origin)
+    if source is not None:
+        raise UserError(f"--weights {source} was received for {origin.spec.builder}, which holds its own weights",
+                        try_="leave --weights out")
+    return origin.own_weights()
+
+
+def _found(entry: ModelSpec, source: str | None) -> Checkpoint:
     own = bundled(entry)
     if source is None and own is None:
         raise UserError(f"{entry.name} has no bundled weights; known: {choices(entry)}",
@@ -158,11 +138,9 @@ def read(entry: ModelSpec, source: str | None) -> Checkpoint:
     return _opened(path.name, path, "", "")
 
 
-def in_our_names(checkpoint: Checkpoint, entry: ModelSpec) -> Checkpoint:
-    """A checkpoint of the public implementation that the network's family knows (its `REFERENCE`), in our names;
-    any other as it is."""
-    module = spec.family(entry)
-    names = getattr(importlib.import_module(module), "REFERENCE", None) if module else None
+def _in_our_names(checkpoint: Checkpoint, origin: Origin) -> Checkpoint:
+    """A checkpoint of the public implementation that the network's family knows, in our names; any other as it is."""
+    names = origin.reference()
     if names is None:
         return checkpoint
     import torch
@@ -170,7 +148,7 @@ def in_our_names(checkpoint: Checkpoint, entry: ModelSpec) -> Checkpoint:
     from export.models._names import renamed
 
     with torch.device("meta"):
-        network = spec.load(entry)
+        network = origin.load()
     if set(network.state_dict()) <= set(checkpoint.tensors):
         return checkpoint
     return dataclasses.replace(checkpoint, tensors=renamed(checkpoint.tensors, names, network))

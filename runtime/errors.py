@@ -14,7 +14,7 @@ from __future__ import annotations
 
 
 class EdgesegError(Exception):
-    """Base of all deliberate errors. `str(error)` is one line for a person.
+    """Base of all deliberate errors. `str(error)` is one line for a person: `what` and `try_` together.
 
     Args:
         what: what was received or happened, and what was expected, without a final full stop.
@@ -25,6 +25,7 @@ class EdgesegError(Exception):
 
     def __init__(self, what: str, *, try_: str = "") -> None:
         super().__init__(f"{what}. Try: {try_}" if try_ else what)
+        self.what, self.try_ = what, try_
 
 
 class UserError(EdgesegError):

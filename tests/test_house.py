@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,30 @@ def test_imports_point_one_way(package):
     offenders = {str(path.relative_to(ROOT)): sorted(imported(path) & later)
                  for path in (ROOT / package).rglob("*.py") if imported(path) & later}
     assert offenders == {}
+
+
+def imports_of(path: Path, modules: set[str]) -> set[str]:
+    """The modules of ours that a file imports anywhere, except for its annotations alone."""
+    found = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    annotations = {id(node) for branch in ast.walk(tree) if isinstance(branch, ast.If)
+                   and ast.unparse(branch.test) == "TYPE_CHECKING" for node in ast.walk(branch)}
+    for node in ast.walk(tree):
+        if id(node) in annotations:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            files = {f"{node.module}.{alias.name}" for alias in node.names} & modules
+            found |= files if len(files) == len(node.names) else {*files, node.module}
+    return found & modules
+
+
+def test_no_file_imports_what_imports_it():
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+             for package in ORDER for path in (ROOT / package).rglob("*.py")}
+    order = TopologicalSorter({name: imports_of(path, set(paths)) - {name} for name, path in paths.items()})
+    assert len(list(order.static_order())) == len(paths)  # raises CycleError, which names the circle
 
 
 def test_importing_the_runtime_brings_in_nothing_of_the_host():

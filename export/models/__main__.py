@@ -7,7 +7,8 @@ import json
 import sys
 from collections.abc import Sequence
 
-from export.spec import ModelSpec, names, spec
+from export.origins import find, names
+from export.spec import ModelSpec
 from export.weights import bundled
 from runtime import cli
 
@@ -24,9 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(args: argparse.Namespace) -> int:
     if args.name:
-        print(description(spec(args.name)))
+        print(description(find(args.name).spec))
         return 0
-    rows = [row(spec(name)) for name in names()]
+    rows = [row(find(name).spec) for name in names()]
     print(json.dumps([dict(zip(HEADERS, r)) for r in rows], indent=2) if args.json else table(rows))
     return 0
 

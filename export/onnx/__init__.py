@@ -47,6 +47,7 @@ def build(wanted: Request, out: Path, *, frames: Path | None = None, say: Say = 
     from export.onnx import fp16_ranges
     from export.onnx.graph import global_pool_from_reduce_mean, without_names_of_the_build
     from export.onnx.simplify import simplified
+    from export.origins.onnx_network import OnnxNetwork
     from export.reference import torch_verifier
     from export.reuse import fingerprint
     from export.verify import FP16, FP32, describe
@@ -60,7 +61,7 @@ def build(wanted: Request, out: Path, *, frames: Path | None = None, say: Say = 
         say(describe(checks[-1]))
         return model
 
-    origin = "file" if wanted.spec.builder.endswith(".onnx") else "torch"
+    origin = "file" if isinstance(wanted.network, OnnxNetwork) else "torch"
     model = verified(f"onnx vs {origin}", onnx_from_file(wanted) if origin == "file" else onnx_from_torch(wanted), FP32)
     if wanted.simplify:
         model = verified(f"simplified vs {origin}", simplified(model), FP32)
@@ -96,7 +97,7 @@ def onnx_from_torch(wanted: Request) -> onnx.ModelProto:
 
 def onnx_from_file(wanted: Request) -> onnx.ModelProto:
     """A user's ONNX file with our input and output: uint8 [1, H, W, 3] "frame" → `wanted.output`."""
-    from export.foreign import OnnxNetwork, onnx_from_onnx
+    from export.origins.onnx_network import OnnxNetwork, onnx_from_onnx
 
     assert isinstance(wanted.network, OnnxNetwork)
     if wanted.dynamic:

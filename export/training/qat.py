@@ -3,8 +3,8 @@
     python -m export.training.qat JOB.json
 
 Calibration needs no torch, so the training is a process of its own; `calibration.quantise.finetune` writes the job and
-takes the graph back. The recipe is that of every training here (`export.training.trainer`), with a low rate, and with the
-float graph as teacher: what the network knew is to be kept, and only the rounding to be learnt around. Ranges of
+takes the graph back. The recipe is that of every training here (`export.training.trainer`), with a low rate, and with
+the float graph as teacher: what the network knew is to be kept, and only the rounding to be learnt around. Ranges of
 activations stay as they were calibrated; those of weights follow the weights.
 """
 

@@ -57,11 +57,13 @@ def train(args: argparse.Namespace) -> int:
     cli.need("drawing the curve", "report", "matplotlib")  # now, not after the last epoch
     import torch
 
-    from export import spec, weights
+    from export import weights
+    from export.origins import find
     from export.training import record, samples, score
     from export.training.trainer import Trainer
 
-    entry = spec.spec(args.name)
+    origin = find(args.name)
+    entry = origin.spec
     recipe = Recipe(**{key: getattr(args, key) for key in Recipe.__dataclass_fields__})
     data, classes = Path(args.data), len(entry.classes.names)
     everything = samples.load_samples(data / "train", classes)
@@ -74,16 +76,16 @@ def train(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(recipe.seed)
-    network = spec.load(args.name)
-    start = weights.load_weights(network, entry, recipe.weights)
+    network = origin.load()
+    start = weights.put(network, weights.read(origin, recipe.weights))
     teacher, taught = None, {}
     if recipe.teacher:
-        model = spec.spec(recipe.teacher)
-        if model.classes != entry.classes:
-            raise UserError(f"--teacher {model.name} knows the classes {model.classes.name}, "
+        model = find(recipe.teacher)
+        if model.spec.classes != entry.classes:
+            raise UserError(f"--teacher {model.spec.name} knows the classes {model.spec.classes.name}, "
                             f"{entry.name} {entry.classes.name}", try_="a teacher of the same classes")
-        teacher = spec.load(model)
-        taught = {"teacher": weights.load_weights(teacher, model, None)}
+        teacher = model.load()
+        taught = {"teacher": weights.put(teacher, weights.read(model, None))}
     trainer = Trainer(entry, network, seen, recipe, device_from(args.device), compiled=not args.no_compile,
                       teacher=teacher)
     out = Path(args.out)

@@ -237,7 +237,7 @@ def _command(args: argparse.Namespace) -> int:
     try:
         here: Gpu | str = gpu()
     except UserError as error:
-        here = str(error).split(". Try:")[0]
+        here = error.what
     library = choose(args.runtime, args.sm, here)
     print(f"builder: {library}")
     given = _given(args)

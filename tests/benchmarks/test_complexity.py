@@ -9,18 +9,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.complexity import graph_of_network, main
 from benchmarks.graph_cost import cost_of_graph
 from benchmarks.measurement import read
-from export.spec import load, names, spec
+from export.origins import find, names
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_counts_of_every_network_are_torchs_own(name: str) -> None:
-    entry = spec(name)
+    entry = find(name).spec
     unit = max(entry.multiple, entry.stride)
     size = (128 // unit * unit + entry.align_corners, 256 // unit * unit + entry.align_corners)
     size = size if all(n % entry.multiple == 0 for n in size) else (128 // unit * unit, 256 // unit * unit)
     with torch.device("meta"):
-        network = load(name)
+        network = find(name).load()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, 3, *size, device="meta"))
     cost = cost_of_graph(graph_of_network(name, size)[0])

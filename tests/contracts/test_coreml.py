@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from export.coreml import Options, build
+from export.origins import find, names
 from export.request import request
-from export.spec import names, spec
 from runtime.artifact import OutputKind, open_artifact
 
 LIGHT = ("lraspp-small",)
@@ -20,7 +20,7 @@ WARPED = ("alignseg", "alignseg-resnet101", "sfnet")
                                   for name in names()])
 def test_every_network_converts_and_agrees_with_torch(name, tmp_path):
     """Float32, because random deep networks leave float16's range, or have no margins for it to keep."""
-    entry = spec(name)
+    entry = find(name).spec
     unit, extra = max(entry.multiple, entry.stride), 1 if entry.align_corners else 0
     size = (64 // unit * unit + extra, 96 // unit * unit + extra)
     lines: list[str] = []

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from calibration.data.frames import drawn_frame
 from export.onnx import Request, build
-from export.spec import ModelSpec, load, names, spec
+from export.origins import find, names
+from export.spec import ModelSpec
 from export.wrapper import Normalised
 from runtime.artifact import OutputKind
 from runtime.segmenter import Segmenter
@@ -30,7 +31,7 @@ def awake(entry: ModelSpec, seed: int) -> nn.Module:
     wiring show: every batch norm divides by the root mean square of what reaches it, and logits spread like a trained
     network's."""
     torch.manual_seed(seed)
-    network = load(entry)
+    network = find(entry.name).load()
 
     def note(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(norm.running_var, Tensor)
@@ -58,7 +59,7 @@ CASES = [pytest.param(name, size, marks=() if name in LIGHT and size == SIZES[1]
 
 @pytest.mark.parametrize(("name", "size"), CASES)
 def test_the_runtime_gives_the_networks_own_mask(name: str, size: tuple[int, int], tmp_path: Path) -> None:
-    entry = spec(name)
+    entry = find(name).spec
     entry = dataclasses.replace(entry, preprocess=dataclasses.replace(entry.preprocess, size=fitting(entry, size)))
     network = awake(entry, 0)
     path = build(Request(entry, network, awake(entry, 1), RANDOM), tmp_path)  # passes the gates or raises

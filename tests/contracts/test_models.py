@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from export.spec import ModelSpec, load, names, spec
+from export.origins import find, names
+from export.spec import ModelSpec
 
 LIGHT = ("dfanet-b", "lraspp-small", "sfnet")
 """Run in every test run; where tests compute, the others are marked slow."""
@@ -27,17 +28,17 @@ def fitting(entry: ModelSpec, size: tuple[int, int]) -> tuple[int, int]:
 
 def on_meta(name: str) -> torch.nn.Module:
     with torch.device("meta"):
-        return load(name)
+        return find(name).load()
 
 
 @every
 def test_declared_parameters_are_those_of_the_network(name: str) -> None:
-    assert sum(p.numel() for p in on_meta(name).parameters()) == spec(name).parameters
+    assert sum(p.numel() for p in on_meta(name).parameters()) == find(name).spec.parameters
 
 
 @every
 def test_declared_gmacs_are_counted(name: str) -> None:
-    entry, network = spec(name), on_meta(name)
+    entry, network = find(name).spec, on_meta(name)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, 3, *entry.counted_at, device="meta"))
     assert counter.get_total_flops() / 2e9 == pytest.approx(entry.gmacs, abs=0.0005)
@@ -45,7 +46,7 @@ def test_declared_gmacs_are_counted(name: str) -> None:
 
 @every
 def test_logits_have_the_declared_stride_and_classes(name: str) -> None:
-    entry = spec(name)
+    entry = find(name).spec
     height, width = fitting(entry, (96, 160))
     with torch.no_grad():
         y = on_meta(name)(torch.empty(1, 3, height, width, device="meta"))
@@ -54,7 +55,7 @@ def test_logits_have_the_declared_stride_and_classes(name: str) -> None:
 
 @every
 def test_default_size_suits_the_network(name: str) -> None:
-    entry = spec(name)
+    entry = find(name).spec
     height, width = entry.preprocess.size
     assert height % entry.multiple == 0
     assert width % entry.multiple == 0
@@ -66,15 +67,15 @@ def test_default_size_suits_the_network(name: str) -> None:
 @every
 def test_class_count_is_chosen_by_the_caller(name: str) -> None:
     with torch.device("meta"):
-        network = load(name, classes=5)
-    height, width = fitting(spec(name), (64, 64))
+        network = find(name).load(5)
+    height, width = fitting(find(name).spec, (64, 64))
     with torch.no_grad():
         assert network(torch.empty(1, 3, height, width, device="meta")).shape[1] == 5
 
 
 @every
 def test_spec_is_complete(name: str) -> None:
-    entry = spec(name)
+    entry = find(name).spec
     assert len(entry.classes.names) == len(entry.classes.palette)
     assert entry.paper
     assert entry.licence
@@ -85,11 +86,11 @@ def test_spec_is_complete(name: str) -> None:
 @weighted
 def test_random_weights_follow_the_seed_and_give_finite_varied_logits(name: str) -> None:
     torch.manual_seed(0)
-    first = load(name)
+    first = find(name).load()
     torch.manual_seed(0)
-    second = load(name).state_dict()
+    second = find(name).load().state_dict()
     assert all(torch.equal(value, second[key]) for key, value in first.state_dict().items())
-    height, width = fitting(spec(name), (64, 96))
+    height, width = fitting(find(name).spec, (64, 96))
     with torch.no_grad():
         y = first(torch.randn(1, 3, height, width))
     assert bool(y.isfinite().all())
@@ -99,8 +100,8 @@ def test_random_weights_follow_the_seed_and_give_finite_varied_logits(name: str)
 @weighted
 def test_training_mode_reaches_every_parameter(name: str) -> None:
     torch.manual_seed(0)
-    network = load(name).train()
-    height, width = fitting(spec(name), (64, 96))
+    network = find(name).load().train()
+    height, width = fitting(find(name).spec, (64, 96))
     y = network(torch.randn(2, 3, height, width))
     sum(part.square().mean() for part in (y.values() if isinstance(y, dict) else [y])).backward()
     assert [n for n, p in network.named_parameters() if p.grad is None] == []

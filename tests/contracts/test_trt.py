@@ -12,8 +12,8 @@ from export.onnx.fp16 import float16_from_float32
 from export.onnx.fp16_ranges import with_names
 from export.onnx.graph import global_pool_from_reduce_mean, without_names_of_the_build
 from export.onnx.simplify import simplified
+from export.origins import find, names
 from export.request import request
-from export.spec import names, spec
 from export.trt.builders import Settings, build_plan
 from export.trt.graph import check_for_tensorrt, ready_for_tensorrt
 from export.trt.library import choose
@@ -25,7 +25,7 @@ pytest.importorskip("tensorrt_rtx", reason="pip install 'edgeseg[trt]'")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_every_network_builds_without_a_gpu_in_float32_and_in_float16(name):
-    entry = spec(name)
+    entry = find(name).spec
     unit = max(entry.multiple, entry.stride)
     extra = 1 if entry.align_corners and entry.multiple == 1 else 0
     wanted = request(name, weights="none", size=(64 // unit * unit + extra, 96 // unit * unit + extra),

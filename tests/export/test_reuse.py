@@ -34,7 +34,14 @@ def another_size():
         wanted.spec, preprocess=dataclasses.replace(wanted.spec.preprocess, size=(32, 40))))
 
 
-@pytest.mark.parametrize("changed", [one_weight_moved, another_size, lambda: tiny.request(output=OutputKind.CLASSES),
+def another_stride():
+    wanted = tiny.request()
+    wanted.network.down[0].stride = (1, 1)
+    return wanted
+
+
+@pytest.mark.parametrize("changed", [one_weight_moved, another_size, another_stride,
+                                     lambda: tiny.request(output=OutputKind.CLASSES),
                                      lambda: tiny.request(precision="fp16"), lambda: tiny.request(dynamic=True)])
 def test_whatever_changes_the_file_changes_the_fingerprint(changed):
     assert fingerprint(tiny.request(), None) == fingerprint(tiny.request(), None) != fingerprint(changed(), None)

@@ -1,22 +1,6 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
-import pytest
-
 from export import spec
-from runtime.errors import UserError
-
-
-def test_an_unknown_network_names_the_nearest_match():
-    with pytest.raises(UserError, match=r"unknown network 'lrasp'; known: .*Try: lraspp$"):
-        spec.spec("lrasp")
-
-
-def test_listing_needs_no_torch():
-    code = "import sys; from export import spec; spec.names(); sys.exit('torch' in sys.modules or 'cv2' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_class_count_finds_its_label_set_and_invents_one_where_there_is_none():

@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from export import spec, weights
+from export import weights
+from export.origins import Origin, find
+from export.request import request
 from runtime.errors import UserError
 
-ENTRY = spec.spec("lraspp-small")
+SMALL = find("lraspp-small")
 
 
 class Tiny(nn.Module):
@@ -47,7 +49,7 @@ def bundle(folder: Path, network: nn.Module) -> None:
 def test_bundled_weights_are_the_default_and_load_in_float32(folder: Path, source: str | None) -> None:
     trained, network = Tiny(), Tiny()
     bundle(folder, trained)
-    record = weights.load_weights(network, ENTRY, source)
+    record = weights.put(network, weights.read(SMALL, source))
     assert network.last.weight.dtype == torch.float32
     assert torch.equal(network.last.weight, trained.last.weight.half().float())
     assert record["trained"] is True
@@ -57,26 +59,29 @@ def test_bundled_weights_are_the_default_and_load_in_float32(folder: Path, sourc
 
 def test_the_terms_are_told_where_a_user_sees_them(folder: Path) -> None:
     bundle(folder, Tiny())
-    assert weights.told(weights.load_weights(Tiny(), ENTRY, None)) == "weights lraspp-small-camvid (research only)"
-    assert weights.told(weights.load_weights(Tiny(), ENTRY, "none")) == "random weights, UNTRAINED"
+    def told(source: str | None) -> str:
+        return weights.told(weights.put(Tiny(), weights.read(SMALL, source)))
+
+    assert told(None) == "weights lraspp-small-camvid (research only)"
+    assert told("none") == "random weights, UNTRAINED"
 
 
 def test_a_changed_bundle_is_refused(folder: Path) -> None:
     bundle(folder, Tiny())
     save_file(Tiny().state_dict(), folder / "lraspp-small.safetensors")
     with pytest.raises(UserError, match=r"SHA-256 .* expected"):
-        weights.load_weights(Tiny(), ENTRY, None)
+        weights.read(SMALL, None)
 
 
 def test_without_a_bundle_the_default_is_an_error_that_names_the_choices(folder: Path) -> None:
     with pytest.raises(UserError, match=r"no bundled weights; known: torchvision, none \(random\), a path"):
-        weights.load_weights(Tiny(), spec.spec("lraspp"), None)
+        weights.read(find("lraspp"), None)
 
 
 def test_none_leaves_the_random_weights_and_says_untrained(folder: Path) -> None:
     network = Tiny()
     before = network.first.weight.clone()
-    assert weights.load_weights(network, ENTRY, "none")["trained"] is False
+    assert weights.put(network, weights.read(SMALL, "none"))["trained"] is False
     assert torch.equal(network.first.weight, before)
 
 
@@ -84,14 +89,14 @@ def test_none_leaves_the_random_weights_and_says_untrained(folder: Path) -> None
 def test_a_path_loads(folder: Path, suffix: str) -> None:
     trained, network, path = Tiny(), Tiny(), folder / f"mine{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(trained.state_dict(), path)
-    assert weights.load_weights(network, ENTRY, str(path))["source"] == f"mine{suffix}"
+    assert weights.put(network, weights.read(SMALL, str(path)))["source"] == f"mine{suffix}"
     assert torch.equal(network.last.bias, trained.last.bias)
 
 
 def test_a_training_state_s_own_weights_are_found(folder: Path) -> None:
     trained, network = Tiny(), Tiny()
     torch.save({"state_dict": trained.state_dict(), "epoch": 3}, folder / "mine.pth")
-    weights.load_weights(network, ENTRY, str(folder / "mine.pth"))
+    weights.put(network, weights.read(SMALL, str(folder / "mine.pth")))
     assert torch.equal(network.last.bias, trained.last.bias)
 
 
@@ -107,23 +112,23 @@ def test_missing_unexpected_and_misshaped_keys_are_counted_and_the_first_few_lis
     tensors |= {f"extra{i}": torch.zeros(1) for i in range(5)}
     with pytest.raises(UserError, match=r"1 missing: last\.bias; 5 unexpected: extra0, extra1, extra2, …; 1 of another "
                                         r"shape: first\.weight \(2, 4, 1, 1\) instead of \(2, 3, 1, 1\)"):
-        weights.load_weights(Tiny(), ENTRY, save(folder, tensors))
+        weights.put(Tiny(), weights.read(SMALL, save(folder, tensors)))
 
 
 def test_another_class_count_is_told_as_such(folder: Path) -> None:
     with pytest.raises(UserError, match=r"are for 21 classes, the network has 3\. Try: --classes 21"):
-        weights.load_weights(Tiny(3), ENTRY, save(folder, Tiny(21).state_dict()))
+        weights.put(Tiny(3), weights.read(SMALL, save(folder, Tiny(21).state_dict())))
 
 
 def test_the_class_count_is_read_off_the_weights(folder: Path) -> None:
-    path = save(folder, spec.load("lraspp-small", classes=7).state_dict())
-    assert weights.class_count(ENTRY, path) == 7
-    assert weights.class_count(ENTRY, "none") is None
+    path = save(folder, SMALL.load(7).state_dict())
+    assert weights.class_count(SMALL, weights.read(SMALL, path)) == 7
+    assert weights.class_count(SMALL, weights.read(SMALL, "none")) is None
 
 
 def test_the_class_count_of_another_network_s_weights_is_an_error(folder: Path) -> None:
     with pytest.raises(UserError, match="another network"):
-        weights.class_count(ENTRY, save(folder, Tiny().state_dict()))
+        weights.class_count(SMALL, weights.read(SMALL, save(folder, Tiny().state_dict())))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
@@ -132,31 +137,32 @@ def test_a_damaged_file_is_one_clear_line(folder: Path, content: bytes, suffix: 
     path = folder / f"mine{suffix}"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"cannot be read as a checkpoint") as caught:
-        weights.load_weights(Tiny(), ENTRY, str(path))
+        weights.put(Tiny(), weights.read(SMALL, str(path)))
     assert "\n" not in str(caught.value)
 
 
 def test_a_pickle_with_code_in_it_is_not_run(folder: Path) -> None:
     torch.save({"weight": Path("/")}, folder / "mine.pth")
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):
-        weights.load_weights(Tiny(), ENTRY, str(folder / "mine.pth"))
+        weights.put(Tiny(), weights.read(SMALL, str(folder / "mine.pth")))
 
 
 def test_values_that_are_not_finite_are_refused(folder: Path) -> None:
     tensors = Tiny().state_dict()
     tensors["last.bias"][0] = float("nan")
     with pytest.raises(UserError, match=r"not finite in last\.bias"):
-        weights.load_weights(Tiny(), ENTRY, save(folder, tensors))
+        weights.put(Tiny(), weights.read(SMALL, save(folder, tensors)))
 
 
 def test_an_unknown_name_is_an_error_that_names_the_choices(folder: Path) -> None:
     with pytest.raises(UserError, match="imagenet is neither a file nor known for lraspp-small; known: none"):
-        weights.load_weights(Tiny(), ENTRY, "imagenet")
+        weights.read(SMALL, "imagenet")
 
 
-def published(folder: Path, digest: str) -> spec.ModelSpec:
-    """A spec whose published checkpoint lies in `folder`, reached through a file address: no network."""
-    return dataclasses.replace(ENTRY, weights={"tiny": ((folder / "tiny.pth").as_uri(), digest)})
+def published(folder: Path, digest: str) -> Origin:
+    """A network whose published checkpoint lies in `folder`, reached through a file address: no network."""
+    return dataclasses.replace(SMALL, spec=dataclasses.replace(
+        SMALL.spec, weights={"tiny": ((folder / "tiny.pth").as_uri(), digest)}))
 
 
 def test_a_published_checkpoint_is_fetched_once_and_checked_against_the_known_digits(folder: Path) -> None:
@@ -164,20 +170,27 @@ def test_a_published_checkpoint_is_fetched_once_and_checked_against_the_known_di
     torch.save(trained.state_dict(), folder / "tiny.pth")
     digest = hashlib.sha256((folder / "tiny.pth").read_bytes()).hexdigest()
     entry = published(folder, digest[:8])
-    record = weights.load_weights(network, entry, "tiny")
+    record = weights.put(network, weights.read(entry, "tiny"))
     assert record["sha256"] == digest
     (folder / "tiny.pth").unlink()  # the second time it comes from the cache
-    weights.load_weights(network, entry, "tiny")
+    weights.put(network, weights.read(entry, "tiny"))
     assert torch.equal(network.last.bias, trained.last.bias)
 
 
 def test_a_published_checkpoint_with_another_hash_is_refused_and_not_kept(folder: Path) -> None:
     torch.save(Tiny().state_dict(), folder / "tiny.pth")
     with pytest.raises(UserError, match=r"SHA-256 .* expected 00000000"):
-        weights.load_weights(Tiny(), published(folder, "00000000"), "tiny")
+        weights.read(published(folder, "00000000"), "tiny")
     assert list((folder / "cache" / "edgeseg").iterdir()) == []
 
 
 def test_a_checkpoint_that_cannot_be_fetched_says_where_to_put_it(folder: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be fetched .* put it at .*tiny\.pth"):
-        weights.load_weights(Tiny(), published(folder, "00000000"), "tiny")
+        weights.read(published(folder, "00000000"), "tiny")
+
+
+def test_an_export_reads_and_hashes_its_checkpoint_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, read = save(folder, SMALL.load(7).state_dict()), []
+    monkeypatch.setattr(weights, "_tensors", lambda path, tensors=weights._tensors: read.append(path) or tensors(path))
+    assert len(request("lraspp-small", weights=path, size=(32, 32)).spec.classes.names) == 7
+    assert read == [Path(path)]

@@ -74,3 +74,9 @@ def test_progress_on_a_terminal_ends_at_the_total(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     assert list(cli.progress([1, 2], 2, "doing")) == [1, 2]
     assert "2/2" in capsys.readouterr().err
+
+
+def test_an_error_keeps_what_happened_and_what_to_try_apart():
+    error = UserError("a. Try: b was received", try_="c")
+    assert (error.what, error.try_, str(error)) == ("a. Try: b was received", "c", "a. Try: b was received. Try: c")
+    assert (GateFailed("no").what, GateFailed("no").try_) == ("no", "")

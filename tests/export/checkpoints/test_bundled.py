@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from export import spec, weights
+from export.origins import find, names
 from export.training.samples import load_samples
 from export.training.score import score
 
-NAMES = [name for name in spec.names() if weights.bundled(spec.spec(name))]
+NAMES = [name for name in names() if weights.bundled(find(name).spec)]
 
 
 def test_all_bundled_weights_together_stay_below_25_mb() -> None:
@@ -35,9 +36,10 @@ def test_a_record_says_how_the_weights_came_about_and_what_they_may_be_used_for(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bundled_weights_load_and_belong_to_the_spec_s_classes(name: str) -> None:
-    entry = spec.spec(name)
-    assert weights.class_count(entry, None) == len(entry.classes.names)
-    record = weights.load_weights(spec.load(name), entry, None)  # checks hash and shapes
+    origin = find(name)
+    checkpoint = weights.read(origin, None)  # checks the hash
+    assert weights.class_count(origin, checkpoint) == len(origin.spec.classes.names)
+    record = weights.put(origin.load(), checkpoint)  # checks shapes
     assert record["trained"] is True
     assert record["terms"]
 
@@ -51,9 +53,9 @@ def test_miou_on_camvid_val_is_the_record_s_in_torch_and_the_same_in_onnx(
     from export.onnx import build, request
     from runtime import Segmenter
 
-    entry = spec.spec(name)
-    network = spec.load(name)
-    weights.load_weights(network, entry, None)
+    origin = find(name)
+    entry, network = origin.spec, origin.load()
+    weights.put(network, weights.read(origin, None))
     in_torch = score(network, entry, load_samples(data / "camvid" / "val", len(entry.classes.names)),
                      torch.device("cpu")).miou
     with Segmenter.open(build(request(name), tmp_path)) as segmenter:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from export.models.__main__ import main
-from export.spec import names
+from export.origins import names
 
 
 def test_the_list_has_every_network_and_its_figures(capsys: pytest.CaptureFixture[str]) -> None:

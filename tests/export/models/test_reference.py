@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from export import weights
 from export.models import alignseg, deeplabv2, sfnet
 from export.models._names import NameMap, rename, translate
-from export.spec import load, spec
-from export.weights import class_count, load_weights
+from export.origins import find
 from runtime.errors import UserError
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -68,10 +68,11 @@ def test_the_references_weights_give_the_references_logits(name: str, network: A
 def test_a_checkpoint_in_the_references_names_is_taken_as_weights(tmp_path: Path) -> None:
     state = weights_of(read("sfnet")["state"])
     torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, tmp_path / "best.pth")
-    entry = spec("sfnet")
-    assert class_count(entry, str(tmp_path / "best.pth")) == 19
-    network = load(entry)
-    record = load_weights(network, entry, str(tmp_path / "best.pth"))
+    origin = find("sfnet")
+    checkpoint = weights.read(origin, str(tmp_path / "best.pth"))
+    assert weights.class_count(origin, checkpoint) == 19
+    network = origin.load()
+    record = weights.put(network, checkpoint)
     assert record["trained"] is True
     assert torch.equal(network.state_dict()["classifier.weight"], state["head.conv_last.1.weight"])
     assert torch.equal(network.state_dict()["backbone.conv1.6.weight"], state["layer0.0.6.weight"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from export import spec
+from export.origins import find
 from export.training.gradients import Depthwise, Pointwise, use_cpu_gradients, use_depthwise
 
 
@@ -46,7 +46,7 @@ def test_a_strided_1x1_convolution_is_conv2d_as_well(size: tuple[int, int]) -> N
 
 
 def test_names_and_weights_stay_and_other_convolutions_are_left_alone() -> None:
-    network = spec.load("lraspp-small")
+    network = find("lraspp-small").load()
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     use_depthwise(network)
     assert all(torch.equal(before[key], tensor) for key, tensor in network.state_dict().items())

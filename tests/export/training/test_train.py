@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from export import spec, weights
+from export.origins import find
 from export.training import record, train
 from export.training.recipe import Recipe
 from export.training.samples import Sample
@@ -141,12 +142,12 @@ def test_the_command_leaves_weights_that_load_a_record_a_log_and_a_curve(
     assert record["scores"].keys() == {"val", "held out"}
     assert record["scores"]["val"]["iou"].keys() == set(spec.CAMVID.names)
     monkeypatch.setattr(weights, "BUNDLED", out)
-    entry = spec.spec("lraspp-small")
-    network = spec.load("lraspp-small")
-    assert weights.load_weights(network, entry, None) == {
+    origin = find("lraspp-small")
+    network = origin.load()
+    assert weights.put(network, weights.read(origin, None)) == {
         "source": "lraspp-small-camvid", "sha256": record["sha256"], "trained": True, "terms": "ours"}
     val = [Sample(s.stem, s.image, s.label) for s in frames(1)]
-    assert score(network, entry, val, torch.device("cpu")).miou == pytest.approx(
+    assert score(network, origin.spec, val, torch.device("cpu")).miou == pytest.approx(
         record["scores"]["val"]["miou"], abs=1e-5)
     assert "val mIoU" in capsys.readouterr().out
 
@@ -162,10 +163,10 @@ def test_the_record_of_a_second_run_holds_how_the_first_one_went(tmp_path: Path)
     start = json.loads((tmp_path / "2" / "lraspp-small.json").read_text())["start"]
     assert (start["source"], start["epochs_done"]) == ("lraspp-small.safetensors", 2)
     assert start["recipe"]["weights"] == start["start"]["source"] == "none"
-    assert record.history(spec.spec("lraspp-small"), str(weights_file), "of others") == {}
+    assert record.history(find("lraspp-small").spec, str(weights_file), "of others") == {}
     for foreign in ("[1, 2]", "not JSON", "\xff"):
         weights_file.with_suffix(".json").write_text(foreign, encoding="latin-1")
-        assert record.history(spec.spec("lraspp-small"), str(weights_file), start["sha256"]) == {}
+        assert record.history(find("lraspp-small").spec, str(weights_file), start["sha256"]) == {}
 
 
 def test_what_is_beyond_float16_is_kept_in_float32_and_named(tmp_path: Path) -> None:

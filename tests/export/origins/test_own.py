@@ -14,10 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 from calibration.data.frames import drawn_frame
-from export import custom
 from export.onnx import build
+from export.origins import find
 from export.request import request
-from export.spec import load, spec
 from runtime.artifact import OutputKind, open_artifact
 from runtime.errors import UserError
 from runtime.segmenter import Segmenter
@@ -35,7 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         torch.manual_seed(3)
-        network = load(f"shallow:shallow@{folder / 'shallow.toml'}")
+        network = find(f"shallow:shallow@{folder / 'shallow.toml'}").load()
     with torch.no_grad():
         network[4].weight.mul_(20)
     save_file(network.state_dict(), folder / "shallow.safetensors")
@@ -88,11 +87,11 @@ def test_an_onnx_file_can_return_the_other_outputs_too(own: Path, output: Output
 def test_a_toml_that_names_its_network_is_a_name(own: Path) -> None:
     text = (own / "shallow.toml").read_text(encoding="utf-8")
     (own / "mine.toml").write_text('onnx = "shallow.onnx"\nname = "mine"\n' + text, encoding="utf-8")
-    assert spec("mine.toml").name == "mine"
-    assert spec("mine.toml").builder == "shallow.onnx"
+    assert find("mine.toml").spec.name == "mine"
+    assert find("mine.toml").spec.builder == "shallow.onnx"
     (own / "code.toml").write_text('builder = "shallow:shallow"\n' + text, encoding="utf-8")
-    assert spec("code.toml").builder == "shallow:shallow"
-    assert load("code.toml")[0].out_channels == 12  # [options] reach the builder
+    assert find("code.toml").spec.builder == "shallow:shallow"
+    assert find("code.toml").load()[0].out_channels == 12  # [options] reach the builder
 
 
 MINIMAL = 'size = [64, 96]\nclasses = ["a", "b", "c"]\n'
@@ -113,7 +112,7 @@ MINIMAL = 'size = [64, 96]\nclasses = ["a", "b", "c"]\n'
 def test_a_toml_that_cannot_be_used_says_what_was_expected(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "x.toml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message):
-        spec(f"module:function@{tmp_path / 'x.toml'}")
+        find(f"module:function@{tmp_path / 'x.toml'}")
 
 
 @pytest.mark.parametrize(("name", "message"), [
@@ -123,7 +122,7 @@ def test_a_toml_that_cannot_be_used_says_what_was_expected(tmp_path: Path, text:
 ])
 def test_a_missing_file_is_named(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        spec(name)
+        find(name)
 
 
 @pytest.mark.parametrize(("origin", "message"), [
@@ -134,7 +133,7 @@ def test_a_missing_file_is_named(name: str, message: str) -> None:
 ])
 def test_a_builder_that_cannot_be_used_is_named(own: Path, origin: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        load(f"{origin}@shallow.toml")
+        find(f"{origin}@shallow.toml").load()
 
 
 def test_logits_of_another_shape_than_promised_are_refused(own: Path) -> None:
@@ -147,13 +146,9 @@ def test_logits_of_another_shape_than_promised_are_refused(own: Path) -> None:
 def test_a_file_that_is_no_onnx_is_refused(own: Path) -> None:
     (own / "bad.onnx").write_bytes(b"not a model")
     with pytest.raises(UserError, match="expected a valid ONNX file"):
-        load("bad.onnx@shallow.toml")
+        find("bad.onnx@shallow.toml").load()
 
 
 def test_an_onnx_file_takes_no_other_weights(own: Path) -> None:
     with pytest.raises(UserError, match="holds its own weights"):
         request("shallow.onnx", weights="shallow.safetensors")
-
-
-def test_listed_names_are_not_taken_for_files() -> None:
-    assert not custom.is_custom("deeplabv3plus-resnet101")

@@ -26,8 +26,9 @@ Step = tuple[str, list[str], dict[str, Any]]
 class OnnxNetwork(nn.Module):
     """Float NCHW → float NCHW logits, as the file computes them.
 
-    Like every network that is built it starts with other weights than the file's (each of its larger weights turned
-    round), which makes it a control for verification; `restore` gives it the file's own.
+    The file's larger weights are buffers. Like every network that is built it starts with other weights than the
+    file's (each of them turned round), which makes it a control for verification; `load_state_dict` with `weights_of`
+    gives it the file's own.
 
     Raises:
         UserError: the file cannot be read, or has more than one input or output.
@@ -36,23 +37,51 @@ class OnnxNetwork(nn.Module):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self.model = read(path)
-        self._session = _session(turned(self.model))
+        self._model = read(path)
+        for index, weight in enumerate(_weights(self._model)):
+            values = numpy_helper.to_array(weight)
+            self.register_buffer(f"weight{index}", torch.from_numpy(values.ravel()[::-1].reshape(values.shape).copy()))
+        self._session: Any = None
+        self.register_load_state_dict_post_hook(_forget_session)  # type: ignore[no-untyped-call]
 
-    def restore(self) -> None:
-        """Take the file's weights."""
-        self._session = _session(self.model)
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The file's graph with the weights that this network has now."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        for weight, values in zip(_weights(model), self.buffers()):
+            weight.CopyFrom(numpy_helper.from_array(values.numpy(), weight.name))
+        return model
 
     def forward(self, x: Tensor) -> Tensor:
         """Float [1, 3, H, W] → what the file's output holds, through ONNX Runtime."""
         if torch.compiler.is_compiling():
             raise UserError(f"{self.path} is an ONNX file, and this target converts torch networks",
                             try_="package.module:builder --spec FILE.toml")
+        if self._session is None:
+            self._session = library().InferenceSession(self.model.SerializeToString(),
+                                                       providers=["CPUExecutionProvider"])
         name = self._session.get_inputs()[0].name
         try:
             return torch.from_numpy(self._session.run(None, {name: x.numpy()})[0])
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
             raise UserError(f"{self.path} does not take a float32 input {tuple(x.shape)} ({error})") from error
+
+
+def _forget_session(network: nn.Module, keys: Any) -> None:
+    """The next frame needs a session with the weights that were loaded."""
+    network._session = None  # type: ignore[assignment]
+
+
+def _weights(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """The weights that tell one network from another: float32, of two or more dimensions."""
+    return [w for w in model.graph.initializer if len(w.dims) >= 2 and w.data_type == TensorProto.FLOAT]
+
+
+def weights_of(path: Path) -> dict[str, Tensor]:
+    """The state dict of an `OnnxNetwork` as the file has it."""
+    return {f"weight{index}": torch.from_numpy(numpy_helper.to_array(weight).copy())
+            for index, weight in enumerate(_weights(read(path)))}
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -78,21 +107,6 @@ def read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def turned(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose weights of two or more dimensions are reversed: the same graph, another network."""
-    other = onnx.ModelProto()
-    other.CopyFrom(model)
-    for weight in other.graph.initializer:
-        values = numpy_helper.to_array(weight)
-        if values.ndim >= 2 and values.dtype == np.float32:
-            weight.CopyFrom(numpy_helper.from_array(values.ravel()[::-1].reshape(values.shape).copy(), weight.name))
-    return other
-
-
-def _session(model: onnx.ModelProto) -> Any:
-    return library().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-
-
 def onnx_from_onnx(network: OnnxNetwork, entry: ModelSpec, output: OutputKind) -> onnx.ModelProto:
     """Put our input before the file's graph and our output behind it.
 
@@ -104,8 +118,7 @@ def onnx_from_onnx(network: OnnxNetwork, entry: ModelSpec, output: OutputKind) -
     Returns:
         uint8 NHWC BGR "frame" → `output`, as `export.wrapper.Deployable` defines it.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(network.model)
+    model = network.model
     graph = model.graph
     weights = {w.name for w in graph.initializer}
     image = next(i for i in graph.input if i.name not in weights)
