@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from export.spec import ModelSpec
 from runtime import cli
-from runtime.artifact import OutputKind
+from runtime.artifact import OutputKind, Weights
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Request:
     spec: ModelSpec
     network: nn.Module
     control: nn.Module
-    weights: dict[str, Any]
+    weights: Weights
     output: OutputKind = OutputKind.LOW
     precision: str = "fp32"
     dynamic: bool = False

@@ -16,12 +16,12 @@ import json
 import pickle
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.origins import Checkpoint, Origin
 from export.spec import ModelSpec
+from runtime.artifact import Weights
 from runtime.errors import UserError
 from runtime.files import cache_folder, in_one_piece
 
@@ -54,7 +54,7 @@ def bundled(entry: ModelSpec) -> dict[str, Any] | None:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
-def put(network: nn.Module, checkpoint: Checkpoint) -> dict[str, Any]:
+def put(network: nn.Module, checkpoint: Checkpoint) -> Weights:
     """Load weights into a network in place.
 
     Args:
@@ -62,7 +62,7 @@ def put(network: nn.Module, checkpoint: Checkpoint) -> dict[str, Any]:
         checkpoint: as `read` returns it.
 
     Returns:
-        The artifact's `weights` record: "source", "sha256", "trained" and "terms".
+        The artifact's `weights` record.
 
     Raises:
         UserError: they are weights of another network or class count.
@@ -75,7 +75,7 @@ def put(network: nn.Module, checkpoint: Checkpoint) -> dict[str, Any]:
             "terms": checkpoint.terms}
 
 
-def told(record: Mapping[str, Any]) -> str:
+def told(record: Weights) -> str:
     """An artifact's `weights` record in a line for a person: where they come from, and what they may be used for."""
     if not record["trained"]:
         return "random weights, UNTRAINED"

@@ -5,18 +5,27 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
+from msgspec import Meta
+
+from runtime import decode
+from runtime.contract import contradictions
+from runtime.decode import Byte, Count, Dimension, FileName, Number, Sha256, Share, Text, Word
 from runtime.errors import UserError
 from runtime.files import write_text
-from runtime.preprocess import Interpolation, Preprocess
+from runtime.preprocess import Preprocess
 
 FORMAT = 1
 """Version of the JSON. A reader refuses any other number rather than guess."""
+
+Layout = Literal["NHWC", "NCHW", "NHW"]
 
 
 READERS = {"openvino": "onnx"}
@@ -35,10 +44,19 @@ class OutputKind(str, Enum):
 class TensorInfo:
     """One tensor at the engine's border. A dimension of 0 is decided by the frame (dynamic)."""
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    layout: str
+    name: Text
+    shape: Annotated[tuple[Dimension, ...], Meta(min_length=3, max_length=4)]
+    dtype: Literal["uint8", "float32"]
+    layout: Layout
+
+
+class Weights(TypedDict):
+    """Where the weights come from: "" as `sha256` where there is no file, `trained` false where they are random."""
+
+    source: str
+    sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$(?!\n)")]
+    trained: bool
+    terms: str
 
 
 @dataclass(frozen=True)
@@ -59,14 +77,14 @@ class Check:
     """
 
     step: str
-    max_abs: float | None
-    max_rel: float | None
-    cosine: float | None
-    agreement: float
+    max_abs: Number | None
+    max_rel: Number | None
+    cosine: Number | None
+    agreement: Share
     worst_frame: str
-    worst_agreement: float
-    frames: int
-    control: float | None = None
+    worst_agreement: Share
+    frames: Count
+    control: Share | None = None
 
 
 @dataclass(frozen=True)
@@ -86,27 +104,27 @@ class Artifact:
         preprocess: input size, and the normalisation carried out inside the graph.
         classes: class names, index order.
         palette: one (R, G, B) per class.
-        weights: "source", "sha256", "terms", and "trained" (false when random).
+        weights: where they come from.
         tools: name and version of everything that took part in making the file.
         verification: one Check per step, in order.
         calibration: fingerprint and settings of the INT8 calibration; empty when there was none.
         details: what only this target knows (compute capabilities, deployment target, ...).
     """
 
-    name: str
-    target: str
-    precision: str
-    file: str
-    sha256: str
+    name: Text
+    target: Word
+    precision: Word
+    file: FileName
+    sha256: Sha256
     input: TensorInfo
     output: TensorInfo
     output_kind: OutputKind
-    stride: int
+    stride: Annotated[int, Meta(ge=1, le=1024)]
     align_corners: bool
     preprocess: Preprocess
-    classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    weights: Mapping[str, Any]
+    classes: Annotated[tuple[Text, ...], Meta(min_length=2, max_length=255)]
+    palette: Annotated[tuple[tuple[Byte, Byte, Byte], ...], Meta(min_length=2, max_length=255)]
+    weights: Weights
     tools: Mapping[str, str]
     verification: tuple[Check, ...] = ()
     calibration: Mapping[str, Any] = field(default_factory=dict)
@@ -140,35 +158,39 @@ def from_json(text: str, origin: str = "artifact JSON") -> Artifact:
     """Read what `to_json` wrote.
 
     Raises:
-        UserError: not JSON, another format version, or a field that is missing, unknown or out of place.
+        UserError: not JSON, another format version, a field that is missing, unknown, of another type or out of its
+            range, or fields that contradict one another.
     """
+    return _artifact(_values(text, origin), origin)
+
+
+def _values(text: str, origin: str) -> dict[str, Any]:
+    """The JSON object, its format checked and taken out."""
     try:
-        values = json.loads(text)
+        values = decode.decoded(dict[str, Any], decode.parsed(text))
         version = values.pop("format")
-        if version != FORMAT:
-            raise UserError(f"{origin} has format {version!r}; this edgeseg reads format {FORMAT}",
-                            try_="export the artifact again with this version")
-        pre = values["preprocess"]
-        values |= {
-            "input": TensorInfo(**_tuples(values["input"])),
-            "output": TensorInfo(**_tuples(values["output"])),
-            "output_kind": OutputKind(values["output_kind"]),
-            "preprocess": Preprocess(**_tuples(pre) | {"interpolation": Interpolation(pre["interpolation"])}),
-            "classes": tuple(values["classes"]),
-            "palette": tuple((int(r), int(g), int(b)) for r, g, b in values["palette"]),
-            "verification": tuple(Check(**check) for check in values["verification"]),
-        }
-        artifact = Artifact(**values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{origin} is not an edgeseg artifact ({type(error).__name__}: {error})",
-                        try_="python -m export.onnx NAME, which writes one") from error
-    if artifact.file != Path(artifact.file).name or artifact.file in {"", ".", ".."}:
-        raise UserError(f"{origin} names the engine {artifact.file!r}; expected a plain file name beside the JSON")
+    except (ValueError, KeyError) as error:
+        raise _not_ours(origin, error) from error
+    if type(version) is not int or version != FORMAT:
+        raise UserError(f"{origin} has format {reprlib.repr(version)}; this edgeseg reads format {FORMAT}",
+                        try_="export the artifact again with this version")
+    return values
+
+
+def _artifact(values: Mapping[str, Any], origin: str) -> Artifact:
+    try:
+        artifact = decode.decoded(Artifact, values)
+    except ValueError as error:
+        raise _not_ours(origin, error) from error
+    for contradiction in contradictions(artifact):
+        raise UserError(f"{origin} contradicts itself: {contradiction}", try_=f"export {artifact.name} again")
     return artifact
 
 
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+def _not_ours(origin: str, error: Exception) -> UserError:
+    reason = f"no key {error}" if isinstance(error, KeyError) else error
+    return UserError(f"{origin} is not an edgeseg artifact ({reason})",
+                     try_="python -m export.onnx NAME, which writes one")
 
 
 def write_artifact(artifact: Artifact, engine: Path) -> Path:
@@ -176,9 +198,13 @@ def write_artifact(artifact: Artifact, engine: Path) -> Path:
 
     Returns:
         The JSON's path.
+
+    Raises:
+        UserError: `from_json` would refuse it.
     """
-    target = json_path(engine)
-    write_text(target, to_json(artifact))
+    target, text = json_path(engine), to_json(artifact)
+    from_json(text, str(target))
+    write_text(target, text)
     return target
 
 
@@ -202,21 +228,40 @@ def open_artifact(path: str | Path, engine: str | None = None) -> tuple[Artifact
         what = f"{sidecar} is missing beside {path}" if path.exists() else f"{path} does not exist"
         raise UserError(f"{what}; expected an engine and its JSON", try_="python -m export.onnx NAME --out DIR")
     try:
-        text = sidecar.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = decode.read(sidecar)
+    except (OSError, ValueError) as error:
         raise UserError(f"{sidecar} cannot be read ({error}); expected an artifact's JSON") from error
-    artifact = from_json(text, str(sidecar))
-    file = sidecar.with_name(artifact.file)
-    if not file.exists():
-        raise UserError(f"{sidecar} describes {artifact.file}, which is not in {sidecar.parent}; expected it beside it",
-                        try_=f"copy {artifact.file} there, or export {artifact.name} again")
-    found = engine_sha256(file)
-    if found != artifact.sha256:
-        raise UserError(f"{file} has SHA-256 {found[:12]}…, its JSON says {artifact.sha256[:12]}…: the file was "
-                        "changed or cut short", try_=f"export {artifact.name} again")
+    values = _values(text, str(sidecar))
+    file = _sealed(values, sidecar)
+    artifact = _artifact(values, str(sidecar))
     if engine in (None, artifact.target):
         return artifact, file
     if READERS.get(str(engine)) != artifact.target:
         able = [artifact.target, *(name for name, read in READERS.items() if read == artifact.target)]
         raise UserError(f"--engine {engine} does not read {artifact.file}; expected {' or '.join(able)}")
     return dataclasses.replace(artifact, target=str(engine)), file
+
+
+@dataclass(frozen=True)
+class _Seal:
+    """All of the JSON that is used before the engine's hash has been compared."""
+
+    file: FileName
+    sha256: Sha256
+
+
+def _sealed(values: Mapping[str, Any], sidecar: Path) -> Path:
+    """The engine that the JSON names, when it is there and has the hash that the JSON says."""
+    try:
+        seal = decode.decoded(_Seal, {key: values[key] for key in ("file", "sha256") if key in values})
+    except ValueError as error:
+        raise _not_ours(str(sidecar), error) from error
+    file = sidecar.with_name(seal.file)
+    if not os.path.exists(file):
+        raise UserError(f"{sidecar} describes {seal.file}, which is not in {sidecar.parent}; expected it beside it",
+                        try_=f"copy {seal.file} there, or export the network again")
+    found = engine_sha256(file)
+    if found != seal.sha256:
+        raise UserError(f"{file} has SHA-256 {found[:12]}…, its JSON says {seal.sha256[:12]}…: the file was "
+                        "changed or cut short", try_="export the network again")
+    return file

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.decode import Number, Positive, Side
 from runtime.errors import UserError
 
 Frame = npt.NDArray[np.uint8]
@@ -37,10 +39,10 @@ class Preprocess:
         interpolation: how a frame of another size is resized.
     """
 
-    size: tuple[int, int]
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    colour_order: str = "rgb"
+    size: tuple[Side, Side]
+    mean: tuple[Number, Number, Number] = (0.485, 0.456, 0.406)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    colour_order: Literal["rgb", "bgr"] = "rgb"
     interpolation: Interpolation = Interpolation.LINEAR
 
     def __call__(self, frame: Frame) -> Frame:

@@ -104,16 +104,21 @@ class FakeTensorrt:
         cuda: where its memory is.
         engine_name: what the plan says of itself.
         header: a name of EngineInvalidityDiagnostics, or "".
+        shape: of its input; -1 where the frame decides.
+        outputs: names of what it returns.
     """
 
     class ILogger:
         VERBOSE = Severity.VERBOSE
 
+    TensorIOMode = enum.Enum("TensorIOMode", "INPUT OUTPUT")
     EngineValidity = SimpleNamespace(INVALID=2)
     EngineInvalidityDiagnostics = enum.IntFlag("Bits", "VERSION_MISMATCH UNSUPPORTED_CC OLD_CUDA_DRIVER")
 
     def __init__(self, cuda: FakeCuda, engine_name: str, *, name: str = "tensorrt_rtx", version: str = "1.7.1.116",
-                 header: str = "", opens: bool = True, capturable: bool = True, cache: bytes = b"kernels") -> None:
+                 header: str = "", opens: bool = True, capturable: bool = True, cache: bytes = b"kernels",
+                 shape: tuple[int, ...] = (1, -1, -1, 3), outputs: tuple[str, ...] = ("classes",)) -> None:
+        self.shape, self.outputs = shape, outputs
         self.__name__, self.__version__ = name, version
         self.cuda, self.engine_name, self.header, self.opens = cuda, engine_name, header, opens
         self.capturable, self.cache = capturable, cache
@@ -121,6 +126,8 @@ class FakeTensorrt:
         if name == "tensorrt":
             self.EngineInvalidityDiagnostics = None
             del self.__dict__["EngineInvalidityDiagnostics"]
+
+    def nptype(self, dtype): return dtype
 
     def Runtime(self, log):
         bits = self.EngineInvalidityDiagnostics[self.header] if self.header else 0
@@ -134,8 +141,16 @@ class FakeTensorrt:
 class FakeEngine:
     def __init__(self, trt: FakeTensorrt) -> None:
         self.trt, self.name, self.cuda = trt, trt.engine_name, trt.cuda
-        self.shape: tuple[int, ...] = (1, -1, -1, 3)
+        self.shape = trt.shape
+        self.num_io_tensors = 1 + len(trt.outputs)
         self.addresses: dict[str, int] = {}
+
+    def get_tensor_name(self, index): return ("frame", *self.trt.outputs)[index]
+    def get_tensor_dtype(self, name): return np.uint8
+
+    def get_tensor_mode(self, name):
+        modes = self.trt.TensorIOMode
+        return modes.INPUT if name == "frame" else modes.OUTPUT
 
     def create_runtime_config(self):
         return SimpleNamespace(create_runtime_cache=lambda: self, set_runtime_cache=lambda cache: True)

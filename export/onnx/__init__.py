@@ -143,16 +143,16 @@ def _write(wanted: Request, model: onnx.ModelProto, checks: tuple[Check, ...], d
 
 
 def _describe(wanted: Request, model: onnx.ModelProto, checks: tuple[Check, ...], file: str, sha256: str) -> Artifact:
-    from runtime.artifact import Artifact, TensorInfo
+    from runtime.artifact import Artifact, Layout, TensorInfo
 
     height, width = (0, 0) if wanted.dynamic else wanted.spec.preprocess.size
-    layout = {OutputKind.LOW: "NHWC", OutputKind.LOGITS: "NCHW", OutputKind.CLASSES: "NHW"}[wanted.output]
+    layouts: dict[OutputKind, Layout] = {OutputKind.LOW: "NHWC", OutputKind.LOGITS: "NCHW", OutputKind.CLASSES: "NHW"}
     out = model.graph.output[0]
     return Artifact(
         name=wanted.spec.name, target="onnx", precision=wanted.precision, file=file, sha256=sha256,
         input=TensorInfo(model.graph.input[0].name, (1, height, width, 3), "uint8", "NHWC"),
         output=TensorInfo(out.name, tuple(d.dim_value for d in out.type.tensor_type.shape.dim),
-                          "uint8" if wanted.output is OutputKind.CLASSES else "float32", layout),
+                          "uint8" if wanted.output is OutputKind.CLASSES else "float32", layouts[wanted.output]),
         output_kind=wanted.output, stride=wanted.spec.stride, align_corners=wanted.spec.align_corners,
         preprocess=wanted.spec.preprocess, classes=wanted.spec.classes.names, palette=wanted.spec.classes.palette,
         weights=wanted.weights, tools=tools("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime"),

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.artifact import Artifact, OutputKind
+from runtime.contract import Port, hold_against_engine
 from runtime.errors import MissingLibrary, UserError
 
 UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+ne": "CPU_AND_NE"}
@@ -66,6 +67,7 @@ class CoremlSession:
         except Exception as error:  # Core ML's errors arrive as bare RuntimeError or Exception
             raise UserError(f"Core ML cannot load {package} ({str(error).splitlines()[0][:200]})",
                             try_=f"export {artifact.name} again, for this system's --target") from error
+        hold_against_engine(artifact, *ports(self._model.get_spec().description, self._tensor))
 
     def run(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """uint8 [1, H, W, 3] BGR → uint8 class map [1, H, W], or float32 logits [1, C, h, w]."""
@@ -75,6 +77,30 @@ class CoremlSession:
     def close(self) -> None:
         """Release the model."""
         self._model = None
+
+
+def ports(description: Any, tensor: bool) -> tuple[list[Port], list[Port]]:
+    """A package's inputs and outputs as `run` takes and returns them.
+
+    Args:
+        description: coremltools' ModelDescription protobuf.
+        tensor: whether frames go in as an array; a picture is then no input of ours, and the other way round.
+    """
+    return [_taken(feature, tensor) for feature in description.input], list(map(_made, description.output))
+
+
+def _taken(feature: Any, tensor: bool) -> Port:
+    if feature.type.WhichOneof("Type") == "imageType":
+        picture = feature.type.imageType
+        return Port(feature.name, (1, picture.height, picture.width, 3), "image" if tensor else "uint8")
+    batch, *channels, height, width = feature.type.multiArrayType.shape
+    return Port(feature.name, (batch, height, width, *channels), "uint8" if tensor else "array")
+
+
+def _made(feature: Any) -> Port:
+    array = feature.type.multiArrayType
+    dtype = array.ArrayDataType.Name(array.dataType).lower()
+    return Port(feature.name, tuple(array.shape) or None, {"int32": "uint8"}.get(dtype, dtype))
 
 
 def planar_from_frame(x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.artifact import Artifact
+from runtime.contract import Port, hold_against_engine
 from runtime.errors import MissingLibrary, UserError
 
 
@@ -57,6 +58,10 @@ class OnnxSession:
                             try_="export it again; the file may be cut short") from error
         self._input = self._session.get_inputs()[0].name
 
+    def ports(self) -> tuple[list[Port], list[Port]]:
+        """The graph's inputs and outputs, as ONNX Runtime reads them."""
+        return list(map(_port, self._session.get_inputs())), list(map(_port, self._session.get_outputs()))
+
     def run(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """uint8 [1, H, W, 3] BGR → the graph's first output."""
         y: npt.NDArray[Any] = self._session.run(None, {self._input: x})[0]
@@ -69,4 +74,13 @@ class OnnxSession:
 
 def open(artifact: Artifact, engine: Path, *, threads: int | None = None) -> OnnxSession:
     """Open an artifact's `.onnx` file; see `runtime.sessions.open_session`."""
-    return OnnxSession(engine, threads=threads)
+    session = OnnxSession(engine, threads=threads)
+    hold_against_engine(artifact, *session.ports())
+    return session
+
+
+def _port(node: Any) -> Port:
+    """Dimensions that have names or nothing at all are the frame's; "tensor(float)" is float32."""
+    dtype = node.type.removeprefix("tensor(").removesuffix(")")
+    return Port(node.name, tuple(size if isinstance(size, int) else 0 for size in node.shape),
+                {"float": "float32"}.get(dtype, dtype))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.artifact import Artifact
+from runtime.contract import Port, hold_against_engine
 from runtime.errors import MissingLibrary, UserError
 
 
@@ -50,6 +51,10 @@ class OpenvinoSession:
             raise UserError(f"OpenVINO {openvino.__version__} cannot load {model} ({reason})",
                             try_="--engine onnx, ONNX Runtime") from error
 
+    def ports(self) -> tuple[list[Port], list[Port]]:
+        """The graph's inputs and outputs, as OpenVINO compiled them."""
+        return list(map(_port, self._compiled.inputs)), list(map(_port, self._compiled.outputs))
+
     def run(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """uint8 [1, H, W, 3] BGR → the graph's first output."""
         return np.asarray(self._compiled(x)[0])
@@ -61,4 +66,11 @@ class OpenvinoSession:
 
 def open(artifact: Artifact, engine: Path, *, threads: int | None = None) -> OpenvinoSession:
     """Open an artifact's `.onnx` file; see `runtime.sessions.open_session`."""
-    return OpenvinoSession(engine, threads=threads)
+    session = OpenvinoSession(engine, threads=threads)
+    hold_against_engine(artifact, *session.ports())
+    return session
+
+
+def _port(node: Any) -> Port:
+    return Port(node.get_any_name(), tuple(size.get_length() if size.is_static else 0 for size in node.partial_shape),
+                node.element_type.to_dtype().name)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from runtime import cuda
 from runtime.artifact import Artifact
+from runtime.contract import Port, hold_against_engine
 from runtime.errors import UserError
 from runtime.files import cache_folder, in_one_piece
 from runtime.plan import HEADER_PROBLEMS, check_machine, header_problem, import_library, log_of, plan_name
@@ -74,6 +75,7 @@ class TrtSession:
         if engine.name != plan_name(artifact):
             raise UserError(f"{plan.name} says of itself {engine.name!r}, its JSON makes it {plan_name(artifact)!r}: "
                             "they do not belong together", try_=f"python -m export.trt {artifact.name}")
+        hold_against_engine(artifact, *_ports(self._trt, engine))
         return engine
 
     def _prepare(self, shape: tuple[int, ...]) -> None:
@@ -165,6 +167,16 @@ class TrtSession:
 def open(artifact: Artifact, engine: Path, *, threads: int | None = None) -> TrtSession:
     """Open an artifact's plan; see `runtime.sessions.open_session`."""
     return TrtSession(artifact, engine)
+
+
+def _ports(trt: Any, engine: Any) -> tuple[list[Port], list[Port]]:
+    """A plan's inputs and outputs; -1 stands for a dimension that the frame decides."""
+    found: dict[Any, list[Port]] = {trt.TensorIOMode.INPUT: [], trt.TensorIOMode.OUTPUT: []}
+    for name in (engine.get_tensor_name(index) for index in range(engine.num_io_tensors)):
+        shape = tuple(max(size, 0) for size in engine.get_tensor_shape(name))
+        dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
+        found[engine.get_tensor_mode(name)].append(Port(name, shape, dtype.name))
+    return found[trt.TensorIOMode.INPUT], found[trt.TensorIOMode.OUTPUT]
 
 
 class _RuntimeCache:

@@ -89,9 +89,9 @@ def spoil(**changes):
     (spoil(classes=None), "classes"),
     (spoil(palette=[[1, 2]]), "is not an edgeseg artifact"),
     (spoil(output_kind="soft"), "soft"),
-    (spoil(preprocess={"size": [1, 2]}), "interpolation"),
-    (spoil(file="../engine.onnx"), "plain file name"),
-    (spoil(file=".."), "plain file name"),
+    (spoil(preprocess={"size": [1, 2]}), "'preprocess.mean' is missing"),
+    (spoil(file="../engine.onnx"), r"file is '\.\./engine\.onnx'"),
+    (spoil(file=".."), r"file is '\.\.'"),
 ])
 def test_a_json_that_is_not_ours_is_refused_in_one_line(copy, change, message):
     path = json_path(copy)

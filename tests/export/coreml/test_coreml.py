@@ -17,9 +17,11 @@ from export.coreml.package import OURS
 from export.coreml.reference import Operation, Program, TensorType, read_package
 from export.coreml.reference.session import ReferenceSession
 from export.wrapper import Normalised
-from runtime.artifact import OutputKind, engine_sha256, from_json, open_artifact
+from runtime.artifact import OutputKind, engine_sha256, open_artifact
+from runtime.contract import hold_against_engine
 from runtime.errors import GateFailed, UserError
 from runtime.segmenter import Segmenter
+from runtime.sessions.coreml import ports
 from tests import tiny
 
 
@@ -80,12 +82,22 @@ def test_the_package_says_what_it_is_to_xcode_and_to_us(fp32):
     assert metadata.license == "Apache-2.0"
     assert metadata.author
     assert metadata.versionString
-    embedded = from_json(metadata.userDefined[OURS])
+    embedded = json.loads(metadata.userDefined[OURS])
     beside = json.loads(fp32.with_name(f"{fp32.name}.json").read_text("utf-8"))
-    assert embedded.sha256 == ""
-    assert (list(embedded.classes), embedded.name) == (beside["classes"], beside["name"])
+    assert embedded["sha256"] == ""
+    assert (embedded["classes"], embedded["name"]) == (beside["classes"], beside["name"])
     assert beside["details"]["executed"] == "reference evaluator, never Core ML"
     assert beside["details"]["operations"]["conv"] == 4
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_the_session_finds_in_the_package_what_its_json_says(tmp_path, image):
+    package = build(tiny.request(output=OutputKind.CLASSES), Options(image=image), tmp_path)
+    artifact, _ = open_artifact(package)
+    description = read_package(package).description.description
+    hold_against_engine(artifact, *ports(description, tensor=not image))
+    with pytest.raises(UserError, match="do not belong together"):
+        hold_against_engine(artifact, *ports(description, tensor=image))
 
 
 def test_two_exports_are_byte_identical(fp32, tmp_path):

@@ -105,7 +105,7 @@ def test_a_json_that_does_not_describe_the_graph_leaves_nothing_behind(classes, 
     artifact, engine = open_artifact(classes)
     copy = tmp_path / "copy.onnx"
     copy.write_bytes(engine.read_bytes())
-    wrong = dataclasses.replace(artifact.output, shape=(1, 16, 24))
+    wrong = dataclasses.replace(artifact.output, name="other")
     write_artifact(dataclasses.replace(artifact, file=copy.name, output=wrong), copy)
     with pytest.raises(GateFailed, match="the network that TensorRT read has the tensors"):
         built(copy, tmp_path / "out", library)

@@ -28,14 +28,31 @@ def test_elsewhere_one_line_says_that_core_ml_is_not_there(tmp_path, monkeypatch
         open_session(ARTIFACT, tmp_path / "tiny.mlpackage")
 
 
+def described(picture: tuple[int, int] | None = (1, 2), made: str = "classes") -> SimpleNamespace:
+    """A package's description, as coremltools' protobuf has it: a picture (H, W), or None for an array."""
+    def array(shape, dtype):
+        return SimpleNamespace(shape=shape, dataType=dtype, ArrayDataType=SimpleNamespace(Name=lambda name: name))
+
+    kind = "imageType" if picture else "multiArrayType"
+    height, width = picture or (0, 0)
+    given = SimpleNamespace(WhichOneof=lambda _: kind, imageType=SimpleNamespace(height=height, width=width),
+                            multiArrayType=array([1, 3, 1, 2], "FLOAT32"))
+    output = SimpleNamespace(multiArrayType=array([], "INT32"))
+    return SimpleNamespace(input=[SimpleNamespace(name="image", type=given)],
+                           output=[SimpleNamespace(name=made, type=output)])
+
+
 @pytest.fixture
 def mac(monkeypatch):
     """Stand-ins that note down how they are called."""
-    calls: dict[str, object] = {}
+    calls: dict[str, object] = {"description": described()}
 
     class Model:
         def __init__(self, path, compute_units):
             calls.update(path=path, units=compute_units)
+
+        def get_spec(self):
+            return SimpleNamespace(description=calls["description"])
 
         def predict(self, given):
             calls.update(given=given)
@@ -61,9 +78,20 @@ def test_a_bgr_frame_becomes_an_rgb_picture_and_the_class_map_one_byte_a_pixel(m
 
 def test_a_tensor_package_gets_planar_bgr_floats(mac, tmp_path):
     artifact = dataclasses.replace(ARTIFACT, details={"input": "tensor"})
+    mac["description"] = described(picture=None)
     coreml.CoremlSession(tmp_path / "tiny.mlpackage", artifact, "cpu+ne").run(FRAME)
     assert mac["given"]["image"].tolist() == [[[[1, 4]], [[2, 5]], [[3, 6]]]]
     assert mac["units"] == "CPU_AND_NE"
+
+
+@pytest.mark.parametrize(("description", "message"), [
+    (described(picture=(4, 2)), r"input image uint8 \[1, 4, 2, 3\].*\[1, 1, 2, 3\]"),
+    (described(picture=None), "input image array"),
+    (described(made="scores"), "output scores uint8.*classes uint8")])
+def test_a_package_that_says_otherwise_than_its_json_is_refused(mac, tmp_path, description, message):
+    mac["description"] = description
+    with pytest.raises(UserError, match=message):
+        open_session(ARTIFACT, tmp_path / "tiny.mlpackage")
 
 
 def test_the_environment_chooses_the_units_and_unknown_ones_are_named(mac, tmp_path, monkeypatch):

@@ -35,7 +35,8 @@ def opened(tmp_path, monkeypatch):
     def start(artifact: Artifact = ARTIFACT, gpu: FakeCuda | None = None, **library: object):
         gpu = gpu or FakeCuda()
         name = str(library.pop("says", plan_name(artifact)))
-        fake = FakeTensorrt(gpu, name, **library)  # type: ignore[arg-type]
+        shape = tuple(size or -1 for size in artifact.input.shape)
+        fake = FakeTensorrt(gpu, name, **{"shape": shape, **library})  # type: ignore[arg-type]
         monkeypatch.setattr(cuda, "library", lambda: gpu)
         monkeypatch.setattr(trt, "import_library", lambda name: fake)
         plan = tmp_path / "tiny.plan"
