@@ -22,14 +22,14 @@ class NameMap:
         renames: (pattern, replacement), the first pattern that is found in a name counts; `{n}` in a replacement is
             the pattern's group n, `{n-1}` that group as a number less one. Names that no pattern matches stay.
         dropped: patterns of names that only training has.
-        inplace_abn: its batch norms are InPlaceABN's, which scale by |γ| + ε instead of γ
-            (mapillary/inplace_abn#92); ours then get that sum as their γ.
+        inplace_abn: pattern of those of our batch norms that are InPlaceABN's there, which scale by |γ| + ε instead of
+            γ (mapillary/inplace_abn#92); ours then get that sum as their γ. None: there are none.
     """
 
     source: str
     renames: tuple[tuple[str, str], ...] = ()
     dropped: tuple[str, ...] = ()
-    inplace_abn: bool = False
+    inplace_abn: str | None = None
 
 
 def rename(name: str, names: NameMap) -> str:
@@ -53,7 +53,7 @@ def renamed(state: Mapping[str, Tensor], names: NameMap, network: nn.Module) -> 
     added.
     """
     scales = {f"{name}.weight": module.eps for name, module in network.named_modules()
-              if names.inplace_abn and isinstance(module, nn.BatchNorm2d)}
+              if isinstance(module, nn.BatchNorm2d) and names.inplace_abn and re.search(names.inplace_abn, name)}
     new: dict[str, Tensor] = {}
     for name, value in state.items():
         name = name.removeprefix("module.")

@@ -45,7 +45,7 @@ REFERENCE = NameMap("speedinghzl/AlignSeg", (
     (r"^CAM\.delta_gen\.", "context.offset."), (r"^CAM\.", "context."),
     (r"^RRB(\d)a\.", "reduce.{1-1}."), (r"^RRB(\d)b\.", "refine.{1-2}."),
     (r"^CAB(\d)\.delta_gen1\.", "align.{1-2}.coarse."), (r"^CAB(\d)\.delta_gen2\.", "align.{1-2}.fine."),
-), dropped=(r"^dsn\.",), inplace_abn=True)
+), dropped=(r"^dsn\.",), inplace_abn=r".")
 
 WIDTH = 256
 

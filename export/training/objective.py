@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from calibration.judge.accuracy import IGNORE
 
+Outputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+
 AUXILIARY = 0.5
 """Weight of each auxiliary output, as in the articles that have one (PSPNet used 0.4, DDRNet and STDC 0.5 to 1)."""
 
@@ -27,16 +29,23 @@ def class_weights(frequencies: npt.NDArray[np.float64]) -> Tensor:
     return torch.tensor(weights / weights.mean(), dtype=torch.float32)
 
 
-def objective(outputs: Tensor | tuple[Tensor, ...], labels: Tensor, weights: Tensor, jaccard: float) -> Tensor:
+def separated(outputs: Outputs) -> tuple[Tensor, ...]:
+    """A network's logits, then those of its auxiliary heads, whichever way it returns them."""
+    if isinstance(outputs, Tensor):
+        return (outputs,)
+    return tuple(outputs.values() if isinstance(outputs, dict) else outputs)
+
+
+def objective(outputs: Outputs, labels: Tensor, weights: Tensor, jaccard: float) -> Tensor:
     """Cross entropy plus `jaccard` times the soft Jaccard loss; auxiliary outputs count `AUXILIARY`.
 
     Args:
-        outputs: logits [N, C, h, w], or those and auxiliary ones.
+        outputs: logits [N, C, h, w], or those and auxiliary ones; see `separated`.
         labels: int64 [N, H, W], `IGNORE` where nothing counts; logits are upsampled to them.
         weights: per class.
         jaccard: share of the second term; 0 leaves it out.
     """
-    first, *others = outputs if isinstance(outputs, tuple) else (outputs,)
+    first, *others = separated(outputs)
     return _loss(first, labels, weights, jaccard) + AUXILIARY * sum(
         (_loss(other, labels, weights, jaccard) for other in others), start=first.new_zeros(()))
 

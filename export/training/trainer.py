@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from export.spec import ModelSpec
 from export.training.gradients import use_cpu_gradients
-from export.training.objective import class_weights, distillation, objective
+from export.training.objective import class_weights, distillation, objective, separated
 from export.training.recipe import Recipe
 from export.training.samples import Sample, augment, frequencies
 from runtime.errors import UserError
@@ -65,7 +65,7 @@ class Trainer:
             return loss
         with torch.no_grad():
             taught = self.teacher(views)
-        return loss + recipe.distill * distillation(outputs[0] if isinstance(outputs, tuple) else outputs, taught)
+        return loss + recipe.distill * distillation(separated(outputs)[0], taught)
 
     def run_epoch(self, show: Callable[[str], None]) -> None:
         """One pass over the training frames; appends its loss to the log."""

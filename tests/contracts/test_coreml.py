@@ -8,6 +8,7 @@ from export.coreml import Options, build
 from export.origins import find, names
 from export.request import request
 from runtime.artifact import OutputKind, open_artifact
+from tests.contracts.test_models import fitting
 
 LIGHT = ("lraspp-small",)
 """Converted in every test run; the others take a minute each."""
@@ -20,9 +21,7 @@ WARPED = ("alignseg", "alignseg-resnet101", "sfnet")
                                   for name in names()])
 def test_every_network_converts_and_agrees_with_torch(name, tmp_path):
     """Float32, because random deep networks leave float16's range, or have no margins for it to keep."""
-    entry = find(name).spec
-    unit, extra = max(entry.multiple, entry.stride), 1 if entry.align_corners else 0
-    size = (64 // unit * unit + extra, 96 // unit * unit + extra)
+    size = fitting(find(name).spec, (64, 96))
     lines: list[str] = []
     wanted = request(name, weights="none", size=size, output=OutputKind.CLASSES)
     artifact, _ = open_artifact(build(wanted, Options(), tmp_path, say=lines.append))

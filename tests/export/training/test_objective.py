@@ -40,7 +40,8 @@ def test_an_auxiliary_output_counts_half() -> None:
     torch.manual_seed(0)
     first, second, labels = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 4, 4), torch.randint(0, 2, (1, 8, 8))
     alone = [float(objective(y, labels, EVEN, 0.5)) for y in (first, second)]
-    assert float(objective((first, second), labels, EVEN, 0.5)) == pytest.approx(alone[0] + 0.5 * alone[1])
+    for outputs in ((first, second), {"out": first, "aux": second}):
+        assert float(objective(outputs, labels, EVEN, 0.5)) == pytest.approx(alone[0] + 0.5 * alone[1])
 
 
 def test_low_resolution_logits_are_upsampled_to_the_labels() -> None:
