@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from export.origins.outputs import logits_of
 from export.spec import Preprocess
 from runtime.artifact import OutputKind
 
@@ -18,6 +19,7 @@ class Deployable(nn.Module):
 
     The mean is subtracted in the graph, because zero padding must mean "mean colour" as it did in training; the
     division by std, the scale 1/255 and the colour order are folded into the first convolution, where they are free.
+    They are folded only where that is shown to change nothing: `folded` says whether, `remark` why not.
 
     Args:
         network: float NCHW normalised frames → float NCHW logits at a fraction of the input size. Copied, not changed.
@@ -43,11 +45,31 @@ class Deployable(nn.Module):
         self.register_buffer("mean", mean.reshape(1, 3, 1, 1))
         self.register_buffer("scale", scale.reshape(1, 3, 1, 1))
         self.flip = rgb
+        self.folded, self.remark = False, ""
         conv = _only_input_convolution(self.network, preprocess.size)
-        self.folded = conv is not None
-        if conv is not None:
-            with torch.no_grad():
-                conv.weight.copy_((conv.weight.flip(1) if rgb else conv.weight) * self.scale)
+        if conv is None:
+            self.remark = "colour order and scale stay in the graph: no single convolution takes the frame"
+        elif not self._fold(conv, preprocess.size):
+            self.remark = ("colour order and scale stay in the graph: folded into the first convolution they change "
+                           "the logits, so the network reads its input elsewhere too")
+
+    @torch.no_grad()
+    def _fold(self, conv: nn.Conv2d, size: tuple[int, int]) -> bool:
+        """Move scale and colour order into `conv`, and take them out again where that changes the logits.
+
+        Hooks show which modules read the input, but not a function that pools it again further on, nor a layer that
+        computes its weights anew in every run. Noise shows them all.
+        """
+        noise = torch.Generator().manual_seed(0)
+        frames = [functional.interpolate(torch.rand(1, 3, *grid, generator=noise) * 255, size, mode="bilinear")
+                  for grid in (size, (8, 8))]  # each pixel for itself, and surfaces as in a picture
+        before, weight = [self.logits(frame) for frame in frames], conv.weight.clone()
+        conv.weight.copy_((weight.flip(1) if self.flip else weight) * self.scale)
+        self.folded = True
+        if not all(_same(a, self.logits(frame)) for a, frame in zip(before, frames)):
+            conv.weight.copy_(weight)
+            self.folded = False
+        return self.folded
 
     def forward(self, frames: Tensor) -> Tensor:
         """uint8 [1, H, W, 3] BGR → what `output` says."""
@@ -60,8 +82,7 @@ class Deployable(nn.Module):
         if not self.folded:
             x = x * self.scale
             x = x.flip(1) if self.flip else x
-        low: Tensor = self.network(x)
-        return low
+        return logits_of(self.network(x))
 
 
 class PictureInput(nn.Module):
@@ -88,12 +109,17 @@ class PictureInput(nn.Module):
         return logits if self.deployable.output is OutputKind.LOGITS else logits.argmax(1).to(torch.int32)
 
 
-def _only_input_convolution(network: nn.Module, size: tuple[int, int]) -> nn.Conv2d | None:
-    """The convolution that alone reads the network's input, found by running the network once; None if there is none.
+ROUNDING = 1e-4
+"""By how much logits may differ, in units of the largest, where two ways to compute them differ by rounding alone."""
 
-    A network that reads its input in more places than modules show is caught by the verification, whose reference is
-    the network without this wrapper.
-    """
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return bool((a - b).abs().max() <= ROUNDING * a.abs().max())
+
+
+def _only_input_convolution(network: nn.Module, size: tuple[int, int]) -> nn.Conv2d | None:
+    """The convolution that alone of all modules reads the network's input, found by running the network once; None if
+    there is none."""
     readers: list[nn.Module] = []
     frame = torch.zeros(1, 3, *size)
 
@@ -135,7 +161,7 @@ class Normalised(nn.Module):
         """uint8 [1, H, W, 3] BGR → what `output` says."""
         x = frames.permute(0, 3, 1, 2)
         x = ((x.flip(1) if self.rgb else x).float() / 255 - self.mean) / self.std
-        return _finish(self.network(x), (x.shape[2], x.shape[3]), self.output, self.align_corners)
+        return _finish(logits_of(self.network(x)), (x.shape[2], x.shape[3]), self.output, self.align_corners)
 
 
 def _finish(low: Tensor, size: tuple[int, int], output: OutputKind, align_corners: bool) -> Tensor:

@@ -1,36 +1,81 @@
-"""What a network that is not of ours returns, held against what was stated about it."""
+"""What a network that is not of ours returns: where its logits are, and whether they are as stated."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from export.spec import ModelSpec
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+
+def logits_of(returned: Any) -> Tensor:
+    """The logits in what a network returned: a tensor; the first of a tuple or list; "out" or "logits" of a
+    dictionary; `.logits` of an object. Auxiliary outputs, which only training has a use for, are left.
+
+    Raises:
+        UserError: it is something else; the message says what came.
+    """
+    import torch
+
+    found = returned
+    if isinstance(found, Mapping):
+        found = found.get("out", found.get("logits"))
+    elif isinstance(found, tuple | list) and found:
+        found = found[0]
+    elif hasattr(found, "logits"):
+        found = found.logits
+    if not isinstance(found, torch.Tensor):
+        raise UserError(f"the network returns {_what(returned)}; expected logits as a tensor, the first of a tuple, "
+                        '"out" of a dictionary or .logits of an object')
+    return found
+
+
+def _what(value: Any) -> str:
+    """What came, for a person: the type, and what is in it."""
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} with the keys {', '.join(map(str, value)) or '(none)'}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {', '.join(type(v).__name__ for v in value) or 'nothing'}"
+    return f"a {type(value).__name__}"
 
 
 def check_logits(network: nn.Module, entry: ModelSpec, stated_in: str) -> None:
-    """Run a network once and see whether its logits are what its spec promises.
+    """Run a network twice on one frame and see whether its logits are what its spec promises.
 
     Args:
         network: with weights.
         entry: its spec.
-        stated_in: where a person stated that, for the message.
+        stated_in: where that was stated, for the message.
 
     Raises:
-        UserError: they are not a float tensor [1, classes, about H / stride, about W / stride].
+        UserError: it does not take the frame; its logits are not a float tensor [1, classes, about H / stride, about
+            W / stride]; or they differ from run to run.
     """
     import torch
 
+    height, width = entry.preprocess.size
+    frame = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        y = network(torch.zeros(1, 3, *entry.preprocess.size))
-    wanted = (1, len(entry.classes.names), *(n / entry.stride for n in entry.preprocess.size))
-    shape = tuple(y.shape) if isinstance(y, torch.Tensor) else None
-    if shape is None or len(shape) != 4 or shape[:2] != wanted[:2] or any(
-            abs(a - b) > 1 for a, b in zip(shape[2:], wanted[2:])):
-        raise UserError(f"{entry.builder} returns {f'a tensor {shape}' if shape else type(y).__name__} for an input of "
-                        f"{entry.preprocess.size[0]}x{entry.preprocess.size[1]}; expected logits of about "
-                        f"(1, {wanted[1]}, {wanted[2]:g}, {wanted[3]:g})",
+        try:
+            first, second = (logits_of(network(frame.clone())) for _ in range(2))  # a network may write into its input
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            raise UserError(f"{entry.builder} does not take a frame of {height}x{width} ({_line(error)})",
+                            try_=f"another --size, or another multiple in {stated_in}") from error
+    wanted = (1, len(entry.classes.names), height / entry.stride, width / entry.stride)
+    shape = tuple(first.shape)
+    if len(shape) != 4 or shape[:2] != wanted[:2] or any(abs(a - b) > 1 for a, b in zip(shape[2:], wanted[2:])):
+        raise UserError(f"{entry.builder} returns a tensor {shape} for an input of {height}x{width}; expected logits "
+                        f"of about (1, {wanted[1]}, {wanted[2]:g}, {wanted[3]:g})",
                         try_=f"another stride or classes in {stated_in}")
+    if not torch.equal(first, second):
+        raise UserError(f"{entry.builder} returns other logits when it sees the same frame again; expected a network "
+                        "that is deterministic in eval mode: F.dropout needs training=self.training")
+
+
+def _line(error: Exception) -> str:
+    """The first line of a library's error."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -37,6 +37,69 @@ def test_a_network_whose_input_goes_two_ways_is_normalised_in_the_graph_instead(
     net = TwoWays()
     module = Deployable(net, tiny.SPEC.preprocess, OutputKind.LOW, False)
     assert not module.folded
+    assert "no single convolution" in module.remark
+    torch.testing.assert_close(module(FRAME), Normalised(net, tiny.SPEC.preprocess, OutputKind.LOW, False)(FRAME))
+
+
+class ReadsAgain(nn.Module):
+    """As ESPNetv2: the input is pooled and read once more, by a function that no hook sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return self.a(x) + self.b(functional.avg_pool2d(x, 3, 2, 1))
+
+
+class WritesIntoItsInput(nn.Module):
+    """The network brings its input to −1..1 itself, in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3, 2, 1)
+
+    def forward(self, x):
+        return self.a(x.mul_(2).sub_(1))
+
+
+class ComputesItsWeights(nn.Module):
+    """A first convolution whose weights are standardised in every run."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3, 2, 1))
+
+    def forward(self, x):
+        return self.a(x)
+
+
+class OneConvolutionForAllDepths(nn.Module):
+    """The first convolution reads features too, which are not to be scaled."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 3, 3, 2, 1)
+
+    def forward(self, x):
+        return self.a(self.a(x))
+
+
+class Grouped(nn.Sequential):
+    """A first convolution that keeps the colours apart."""
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 6, 3, 2, 1, groups=3), nn.PReLU(6), nn.Conv2d(6, 4, 1))
+
+
+@pytest.mark.parametrize("kind", [ReadsAgain, WritesIntoItsInput, ComputesItsWeights,
+                                  OneConvolutionForAllDepths, Grouped])
+def test_a_fold_that_would_change_the_logits_is_left_out_and_said(kind):
+    torch.manual_seed(0)
+    net = kind()
+    module = Deployable(net, tiny.SPEC.preprocess, OutputKind.LOW, False)
+    assert not module.folded
+    assert "stay in the graph" in module.remark
     torch.testing.assert_close(module(FRAME), Normalised(net, tiny.SPEC.preprocess, OutputKind.LOW, False)(FRAME))
 
 
