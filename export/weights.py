@@ -2,7 +2,7 @@
 
     a bundled name   e.g. "camvid": `export/checkpoints/<network>.safetensors`, hash checked, no network needed
     a published name e.g. "torchvision": downloaded once into the cache, hash checked
-    a path           .safetensors, or .pth/.pt holding tensors only
+    a path           .safetensors, or .pth/.pt/.bin/.ckpt holding tensors only; a folder that `save_pretrained` wrote
     "none"           the random weights that the network was built with; the artifact says "untrained"
 
 Without a source, the bundled weights.
@@ -11,14 +11,14 @@ Without a source, the bundled weights.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import pickle
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export import checkpoint
+from export.checkpoint import SUFFIXES, few
 from export.origins import Checkpoint, Origin
 from export.spec import ModelSpec
 from runtime.artifact import Weights
@@ -26,14 +26,9 @@ from runtime.errors import UserError
 from runtime.files import cache_folder, in_one_piece
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 BUNDLED = Path(__file__).parent / "checkpoints"
-SUFFIXES = (".safetensors", ".pth", ".pt")
-LISTED = 3
-"""How many offending keys an error names."""
-
-
 RANDOM = Checkpoint("none", {}, "", "")
 """What `--weights none` means: the network keeps the weights that it was built with."""
 
@@ -54,12 +49,12 @@ def bundled(entry: ModelSpec) -> dict[str, Any] | None:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
-def put(network: nn.Module, checkpoint: Checkpoint) -> Weights:
+def put(network: nn.Module, loaded: Checkpoint) -> Weights:
     """Load weights into a network in place.
 
     Args:
         network: as `Origin.load` returns it.
-        checkpoint: as `read` returns it.
+        loaded: as `read` returns it.
 
     Returns:
         The artifact's `weights` record.
@@ -67,12 +62,12 @@ def put(network: nn.Module, checkpoint: Checkpoint) -> Weights:
     Raises:
         UserError: they are weights of another network or class count.
     """
-    if checkpoint is not RANDOM:
-        _check(network, checkpoint)
+    if loaded is not RANDOM:
+        _check(network, loaded)
         types = {key: tensor.dtype for key, tensor in network.state_dict().items()}
-        network.load_state_dict({key: tensor.to(types[key]) for key, tensor in checkpoint.tensors.items()})
-    return {"source": checkpoint.source, "sha256": checkpoint.sha256, "trained": checkpoint is not RANDOM,
-            "terms": checkpoint.terms}
+        network.load_state_dict({key: tensor.to(types[key]) for key, tensor in loaded.tensors.items()})
+    return {"source": loaded.source, "sha256": loaded.sha256, "trained": loaded is not RANDOM,
+            "terms": loaded.terms}
 
 
 def told(record: Weights) -> str:
@@ -82,22 +77,22 @@ def told(record: Weights) -> str:
     return f"weights {record['source']}" + (f" ({record['terms']})" if record["terms"] else "")
 
 
-def class_count(origin: Origin, checkpoint: Checkpoint) -> int | None:
+def class_count(origin: Origin, loaded: Checkpoint) -> int | None:
     """For how many classes the weights were trained; None for random ones, which fit any number.
 
     Raises:
         UserError: the weights are another network's.
     """
-    if checkpoint is RANDOM or checkpoint.classes:
-        return checkpoint.classes
+    if loaded is RANDOM or loaded.classes:
+        return loaded.classes
     import torch
 
     with torch.device("meta"):  # shapes only: which tensors depend on the class count?
         two, three = (origin.load(classes).state_dict() for classes in (2, 3))
     for key, tensor in two.items():
-        if tensor.shape != three[key].shape and key in checkpoint.tensors:
-            return int(checkpoint.tensors[key].shape[0])
-    raise UserError(f"the weights {checkpoint.source} have no classifier of {origin.spec.name}: they are another "
+        if tensor.shape != three[key].shape and key in loaded.tensors:
+            return int(loaded.tensors[key].shape[0])
+    raise UserError(f"the weights {loaded.source} have no classifier of {origin.spec.name}: they are another "
                     "network's", try_=f"--weights with one of {choices(origin.spec)}")
 
 
@@ -133,86 +128,64 @@ def _found(entry: ModelSpec, source: str | None) -> Checkpoint:
         address, expected = entry.weights[source]
         return _opened(source, _downloaded(address, expected), expected, f"see {address}")
     path = Path(source)
-    if not path.is_file() or path.suffix not in SUFFIXES:
+    if not checkpoint.files(path):
         raise UserError(f"--weights {source} is neither a file nor known for {entry.name}; known: {choices(entry)}")
     return _opened(path.name, path, "", "")
 
 
-def _in_our_names(checkpoint: Checkpoint, origin: Origin) -> Checkpoint:
-    """A checkpoint of the public implementation that the network's family knows, in our names; any other as it is."""
-    names = origin.reference()
-    if names is None:
-        return checkpoint
+def _in_our_names(loaded: Checkpoint, origin: Origin) -> Checkpoint:
+    """A checkpoint in the network's names: without the prefixes of wrappers, and translated where it is one of the
+    public implementation that the network's family knows."""
     import torch
-
-    from export.models._names import renamed
 
     with torch.device("meta"):
         network = origin.load()
-    if set(network.state_dict()) <= set(checkpoint.tensors):
-        return checkpoint
-    return dataclasses.replace(checkpoint, tensors=renamed(checkpoint.tensors, names, network))
+    wanted = set(network.state_dict())
+    tensors, stripped = checkpoint.without_prefixes(loaded.tensors, wanted)
+    names = origin.reference()
+    if names is not None and not wanted <= set(tensors):
+        from export.models._names import renamed
+
+        tensors = renamed(tensors, names, network)
+    for name in wanted:  # older torch did not save the counters of batch norms, which only training reads
+        if name.endswith(counter := "num_batches_tracked") and name.replace(counter, "running_mean") in tensors:
+            tensors.setdefault(name, torch.zeros((), dtype=torch.int64))
+    source = loaded.source + (f" without the prefix {stripped!r}" if stripped else "")
+    return dataclasses.replace(loaded, source=source, tensors=tensors)
 
 
 def _opened(source: str, path: Path, expected: str, terms: str) -> Checkpoint:
-    digest = _verified(path, expected)  # before anything parses the file
-    return Checkpoint(source, _tensors(path), digest, terms)
+    held = checkpoint.files(path)
+    digest = _verified(path, checkpoint.sha256(held), expected)  # before anything parses the file
+    tensors, wrapper = checkpoint.tensors(held)
+    return Checkpoint(source + (f"[{wrapper!r}]" if wrapper else ""), tensors, digest, terms)
 
 
-def _verified(path: Path, expected: str) -> str:
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+def _verified(path: Path, found: str, expected: str) -> str:
     if not found.startswith(expected):
         raise UserError(f"{path} has SHA-256 {found[:12]}…, expected {expected[:12]}…: the file was changed or cut "
                         "short", try_="remove it and fetch it again")
     return found
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint file; of its "state_dict" or "model" where it holds more than weights."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        values: Any = (load_file(path) if path.suffix == ".safetensors"
-                       else torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be read as a checkpoint ({reason}); expected tensors only") from error
-    if isinstance(values, dict):
-        for key in ("state_dict", "model"):
-            if isinstance(values.get(key), dict):
-                values = values[key]
-    if not isinstance(values, dict) or not values or not all(isinstance(v, torch.Tensor) for v in values.values()):
-        raise UserError(f"{path} is not a checkpoint; expected a dictionary of names and tensors")
-    bad = [key for key, tensor in values.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
-    if bad:
-        raise UserError(f"{path} has values that are not finite in {_few(bad)}; expected finite numbers")
-    return dict(values)
-
-
-def _check(network: nn.Module, checkpoint: Checkpoint) -> None:
+def _check(network: nn.Module, loaded: Checkpoint) -> None:
     """Raise a UserError that says how the checkpoint and the network differ."""
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    found = {key: tuple(tensor.shape) for key, tensor in checkpoint.tensors.items()}
+    found = {key: tuple(tensor.shape) for key, tensor in loaded.tensors.items()}
     shapes = {key: (found[key], wanted[key]) for key in wanted if key in found and found[key] != wanted[key]}
     missing = [key for key in wanted if key not in found]
     extra = [key for key in found if key not in wanted]
     counts = {(f[0], w[0]) for f, w in shapes.values() if f[:1] and w[:1] and f[1:] == w[1:]}
     if not missing and not extra and len(counts) == 1 and all(f[1:] == w[1:] for f, w in shapes.values()):
         has, needs = counts.pop()
-        raise UserError(f"the weights {checkpoint.source} are for {has} classes, the network has {needs}",
+        raise UserError(f"the weights {loaded.source} are for {has} classes, the network has {needs}",
                         try_=f"--classes {has}")
-    problems = [f"{len(keys)} {what}: {_few(keys)}" for what, keys in (
+    problems = [f"{len(keys)} {what}: {few(keys)}" for what, keys in (
         ("missing", missing), ("unexpected", extra),
         ("of another shape", [f"{key} {f} instead of {w}" for key, (f, w) in shapes.items()])) if keys]
     if problems:
-        raise UserError(f"the weights {checkpoint.source} do not fit the network: {'; '.join(problems)}",
+        raise UserError(f"the weights {loaded.source} do not fit the network: {'; '.join(problems)}",
                         try_="the network that they were trained for, or --weights none")
-
-
-def _few(keys: list[str]) -> str:
-    return ", ".join(keys[:LISTED]) + (", …" if len(keys) > LISTED else "")
 
 
 def _downloaded(address: str, expected: str) -> Path:
@@ -226,7 +199,7 @@ def _downloaded(address: str, expected: str) -> Path:
             with urllib.request.urlopen(address, timeout=60) as answer, temporary.open("wb") as stream:
                 while block := answer.read(1 << 20):
                     stream.write(block)
-            _verified(temporary, expected)
+            _verified(temporary, checkpoint.sha256([temporary]), expected)
     except (urllib.error.URLError, TimeoutError) as error:
         raise UserError(f"{address} cannot be fetched ({getattr(error, 'reason', error)})",
                         try_=f"fetch it elsewhere and put it at {path}") from error

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from export import weights
+from export import checkpoint, weights
 from export.origins import Origin, find
 from export.request import request
 from runtime.errors import UserError
@@ -141,10 +141,61 @@ def test_a_damaged_file_is_one_clear_line(folder: Path, content: bytes, suffix: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_pickle_with_code_in_it_is_not_run(folder: Path) -> None:
+def test_a_pickle_with_code_in_it_is_not_run_and_nobody_advises_to(folder: Path) -> None:
     torch.save({"weight": Path("/")}, folder / "mine.pth")
-    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
-        weights.put(Tiny(), weights.read(SMALL, str(folder / "mine.pth")))
+    with pytest.raises(UserError, match=r"holds pathlib\.\w+, and reading that would run code") as caught:
+        weights.read(SMALL, str(folder / "mine.pth"))
+    assert not {"weights_only", "trust", "add_safe_globals"} & set(str(caught.value).replace("=", " ").split())
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "net.", "_orig_mod.", "module._orig_mod.model."])
+@pytest.mark.parametrize("wrapper", ["", "state_dict", "model_state_dict", "ema"])
+def test_what_surrounds_the_weights_is_taken_off_and_said(folder: Path, prefix: str, wrapper: str) -> None:
+    trained, network = SMALL.load(), SMALL.load()
+    state = {prefix + key: value for key, value in trained.state_dict().items()}
+    torch.save({wrapper: state, "epoch": 3} if wrapper else state, folder / "mine.pth")
+    record = weights.put(network, weights.read(SMALL, str(folder / "mine.pth")))
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), trained.parameters()))
+    assert record["source"] == f"mine.pth{f'[{wrapper!r}]' if wrapper else ''} without the prefix {prefix!r}"
+
+
+def test_a_loss_s_own_weights_beside_the_network_s_are_no_part_of_it(folder: Path) -> None:
+    state = {f"model.{key}": value for key, value in SMALL.load().state_dict().items()} | {"loss.w": torch.ones(3)}
+    with pytest.raises(UserError, match=r"do not fit the network: 1 unexpected: loss\.w"):
+        weights.put(SMALL.load(), weights.read(SMALL, save(folder, state)))
+
+
+def test_missing_batch_counters_are_added_where_the_statistics_are_there(folder: Path) -> None:
+    state = {key: value for key, value in SMALL.load().state_dict().items() if "num_batches" not in key}
+    weights.put(SMALL.load(), weights.read(SMALL, save(folder, state)))
+
+
+def sharded(folder: Path) -> Path:
+    """A folder as `save_pretrained` writes one: two shards and their index."""
+    (folder / "saved").mkdir()
+    state, names = Tiny().state_dict(), ("first", "last")
+    for name in names:
+        save_file({k: v for k, v in state.items() if k.startswith(name)}, folder / "saved" / f"{name}.safetensors")
+    (folder / "saved" / "model.safetensors.index.json").write_text(json.dumps(
+        {"weight_map": {key: f"{key.split('.')[0]}.safetensors" for key in state}}))
+    return folder / "saved"
+
+
+def test_a_folder_of_shards_is_one_checkpoint(folder: Path) -> None:
+    network, path = Tiny(), sharded(folder)
+    first = weights.put(network, weights.read(SMALL, str(path)))
+    save_file({k: v for k, v in Tiny().state_dict().items() if k.startswith("last")}, path / "last.safetensors")
+    second = weights.put(network, weights.read(SMALL, str(path)))
+    assert first["source"] == second["source"] == "saved"
+    assert first["sha256"] != second["sha256"]
+
+
+@pytest.mark.parametrize("name", ["gone.safetensors", "../first.safetensors"])
+def test_a_shard_that_is_not_beside_its_index_is_named(folder: Path, name: str) -> None:
+    path = sharded(folder)
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"first.weight": name}}))
+    with pytest.raises(UserError, match=f"names {name}, which .*saved does not hold"):
+        weights.read(SMALL, str(path))
 
 
 def test_values_that_are_not_finite_are_refused(folder: Path) -> None:
@@ -191,6 +242,7 @@ def test_a_checkpoint_that_cannot_be_fetched_says_where_to_put_it(folder: Path) 
 
 def test_an_export_reads_and_hashes_its_checkpoint_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, read = save(folder, SMALL.load(7).state_dict()), []
-    monkeypatch.setattr(weights, "_tensors", lambda path, tensors=weights._tensors: read.append(path) or tensors(path))
+    loaded = checkpoint._loaded
+    monkeypatch.setattr(checkpoint, "_loaded", lambda path: read.append(path) or loaded(path))
     assert len(request("lraspp-small", weights=path, size=(32, 32)).spec.classes.names) == 7
     assert read == [Path(path)]
