@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from runtime import cli
 from runtime.errors import EdgesegError, UserError
 from runtime.files import check_writable, write_text
+from runtime.signals import Held
 
 if TYPE_CHECKING:
     from runtime.sinks import Sink
@@ -79,11 +79,6 @@ def _speed(group: argparse._ArgumentGroup) -> None:
 
 
 def _command(args: argparse.Namespace) -> int:
-    import cv2
-
-    from runtime.channel import Policy
-    from runtime.sources import open_source
-    from runtime.stream import Stream
     from runtime.timing import StageTimes
     from runtime.video import quiet_opencv
 
@@ -91,26 +86,39 @@ def _command(args: argparse.Namespace) -> int:
     _check(args)
     if args.tune:
         _tune(args.artifact, args.engine)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service that is stopped ends as on Ctrl-C
     times = StageTimes()
     broken: BaseException | None = None
-    with ExitStack() as stack:
-        stream = stack.enter_context(Stream(
-            args.artifact, open_source(args.source, args.size), policy=args.policy and Policy(args.policy),
-            workers=args.workers, threads=args.threads, engine=args.engine, alpha=args.alpha,
-            every=args.every, warp=args.warp == "flow", smooth=args.smooth, refine=_refinement(args),
-            draw=bool(args.save or args.sheet or args.show or args.serve is not None)))
-        if stream.workers > 1:
-            cv2.setNumThreads(1)  # the workers keep the cores busy; more threads inside OpenCV would only change places
-        sinks = _open_sinks(args, stream, stack)
-        try:
-            _run(args, stream, sinks, times)
-        except (EdgesegError, KeyboardInterrupt) as error:
-            broken = error  # what was done so far is finished first, and then the error is told
-    _report(args, stream, times)
+    with Held() as hold:  # but for what is lifted, nothing is broken off: outputs are finished and reported
+        with ExitStack() as stack:
+            with hold.lifted():
+                stream = _open_stream(args, stack)
+                sinks = _open_sinks(args, stream, stack)
+            hold.then(stream.stop)
+            try:
+                _run(args, stream, sinks, times)
+            except EdgesegError as error:
+                broken = error  # what was done so far is finished first, and then the error is told
+        _report(args, stream, times)
     if broken:
         raise broken
     return 0
+
+
+def _open_stream(args: argparse.Namespace, stack: ExitStack) -> Stream:
+    import cv2
+
+    from runtime.channel import Policy
+    from runtime.sources import open_source
+    from runtime.stream import Stream
+
+    stream = stack.enter_context(Stream(
+        args.artifact, open_source(args.source, args.size), policy=args.policy and Policy(args.policy),
+        workers=args.workers, threads=args.threads, engine=args.engine, alpha=args.alpha,
+        every=args.every, warp=args.warp == "flow", smooth=args.smooth, refine=_refinement(args),
+        draw=bool(args.save or args.sheet or args.show or args.serve is not None)))
+    if stream.workers > 1:
+        cv2.setNumThreads(1)  # the workers keep the cores busy; more threads inside OpenCV would only change places
+    return stream
 
 
 def _refinement(args: argparse.Namespace) -> Refine | None:

@@ -7,6 +7,7 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from runtime.errors import EdgesegError, MissingLibrary, UserError
+from runtime.signals import stoppable
 
 Item = TypeVar("Item")
 
@@ -110,20 +112,21 @@ def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Argume
     """Parse, run, and turn every expected failure into one line on stderr.
 
     Returns:
-        0 done; 1 a gate failed or the work is incomplete; 2 the user's mistake; 130 Ctrl-C.
+        0 done, or the code of the error that ended it; see `runtime.errors`.
     """
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
     name = arguments.prog.removeprefix("python -m ")
     try:
-        code = command(arguments.parse_args(argv))
-        sys.stdout.flush()
-        return code
+        with stoppable():
+            code = command(arguments.parse_args(argv))
+            sys.stdout.flush()
+            return code
     except EdgesegError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"{name}: interrupted; finished files are kept", file=sys.stderr)
-        return 130
+        return getattr(stop, "exit_code", 128 + signal.SIGINT)
     except BrokenPipeError:  # `| head` closed our stdout: no news to anyone, but Python would complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

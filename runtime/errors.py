@@ -7,10 +7,17 @@
     ├── StageFailed          1   a stage of a running stream failed: which one, and at which frame
     └── Incomplete           1   the work broke off; what was finished before is kept and valid
 
-Ctrl-C ends a command with 130, as a shell expects. Anything else is a bug of ours and shows its traceback.
+    KeyboardInterrupt
+    └── Stopped            130   Ctrl-C; 143 by SIGTERM, as systemd and Docker send it: finished files are kept and
+                                 valid, unfinished ones removed, child processes ended; 128 + the signal's number, as
+                                 a shell counts. A signal that comes before a command has begun ends it by itself.
+
+Anything else is a bug of ours and shows its traceback.
 """
 
 from __future__ import annotations
+
+import signal
 
 
 class EdgesegError(Exception):
@@ -52,3 +59,15 @@ class StageFailed(EdgesegError):
 
 class Incomplete(EdgesegError):
     """The work stopped before its end; the part that was done is kept."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Somebody wants the command to end. No `Exception`, so that nobody catches it by the way.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number

@@ -183,12 +183,16 @@ class Stream:
         finally:
             self.close()
 
-    def close(self) -> None:
-        """End every thread and release the engine. A second call does nothing."""
-        atexit.unregister(self.close)
+    def stop(self) -> None:
+        """End the iteration, from any thread: what is on its way is dropped. `close` waits until all have noticed."""
         self.source.closed.set()
         for channel in self._channels:
             channel.close()
+
+    def close(self) -> None:
+        """End every thread and release the engine. A second call does nothing."""
+        atexit.unregister(self.close)
+        self.stop()
         for thread in self._threads:
             if thread.ident and thread is not threading.current_thread():
                 thread.join(_PATIENCE_S)

@@ -13,6 +13,7 @@ import numpy as np
 from runtime.errors import UserError
 from runtime.files import check_writable, in_one_piece, unfinished
 from runtime.preprocess import Frame
+from runtime.signals import Held
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 """File endings that are read as still images."""
@@ -117,13 +118,13 @@ class VideoFile:
         """
         if self._writer is None:
             return
-        self._writer.release()
-        self._writer = None
-        with in_one_piece(self.path) as temporary:
+        with Held(), in_one_piece(self.path) as temporary:
+            self._writer.release()
+            self._writer = None
             check = cv2.VideoCapture(os.fspath(temporary))
             written = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
             check.release()
-            if written != self.frames:
+            if written < self.frames:  # one more where an interruption fell between its writing and its counting
                 raise UserError(f"{self.path} holds {written} of {self.frames} frames after writing; is the disk full?",
                                 try_="--save on another disk")
 
