@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--csv", type=Path, metavar="FILE.csv", help="write one row per frame")
     parser.add_argument("--worst", type=Path, metavar="FILE.png", help="draw the four worst frames")
     parser.add_argument("--json", type=Path, metavar="FILE.json", help="write the figures as JSON")
-    parser.add_argument("--engine", metavar="NAME", help="as for python -m runtime: openvino reads .onnx files")
+    parser.add_argument("--engine", metavar="NAME", help="as for python -m runtime")
     parser.add_argument("--threads", type=cli.positive, help="threads within one frame; default: the engine decides")
     return cli.run(_command, parser, argv)
 

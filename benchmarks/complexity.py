@@ -34,7 +34,7 @@ def graph_of_network(name: str, size: tuple[int, int] | None) -> tuple[onnx.Mode
     """
     import torch
 
-    from export.onnx import onnx_from_torch
+    from export.onnx.exporter import onnx_from_torch
     from export.onnx.graph import global_pool_from_reduce_mean
     from export.onnx.simplify import simplified
     from export.origins import find
@@ -52,11 +52,11 @@ def measured(subject: str, size: tuple[int, int] | None) -> tuple[Measurement, G
     """Count a network or an artifact.
 
     Args:
-        subject: a network's name, or the path of an ONNX artifact.
+        subject: a network's name, or the path of an artifact. What is no ONNX file is counted by its network's graph.
         size: input (H, W); None for the artifact's own, or the one of the network's published counts.
 
     Raises:
-        UserError: neither, an artifact of another target, or a size that the artifact cannot take.
+        UserError: neither, or a size that the artifact cannot take.
     """
     import onnx
 
@@ -70,14 +70,14 @@ def measured(subject: str, size: tuple[int, int] | None) -> tuple[Measurement, G
         return Measurement("complexity", subject, "", "fp32", size, "", "", "", values(cost), len(cost.layers), {},
                            this_command(), now(), details=details(cost)), cost
     artifact, engine = open_artifact(subject)
-    if engine.suffix != ".onnx":
-        raise UserError(f"{engine.name} is not an ONNX file; layers are counted from the ONNX graph",
-                        try_=f"python -m benchmarks complexity {artifact.name}")
     dynamic = 0 in artifact.input.shape
     if size is not None and not dynamic and size != artifact.preprocess.size:
         raise UserError(f"{engine.name} is for {artifact.preprocess.size[0]}x{artifact.preprocess.size[1]} only",
                         try_=f"python -m benchmarks complexity {artifact.name} --size {size[0]}x{size[1]}")
-    cost = cost_of_graph(onnx.load(engine), (size or artifact.preprocess.size) if dynamic else None)
+    if engine.suffix == ".onnx":
+        cost = cost_of_graph(onnx.load(engine), (size or artifact.preprocess.size) if dynamic else None)
+    else:
+        cost = cost_of_graph(graph_of_network(artifact.name, size or artifact.preprocess.size)[0])
     return row("complexity", artifact, values(cost), samples=len(cost.layers), machine={}, details=details(cost)), cost
 
 

@@ -18,41 +18,41 @@ SHOWN = 3
 SHOWN_WIDTH = 480
 
 
-def accuracy_row(path: Path, data: Path, out: Path, max_frames: int | None, engine: str | None = None) -> Measurement:
-    """Measure an artifact through the runtime that ships, and draw its masks.
+def accuracy_row(segmenter: Segmenter, engine: str, data: Path, out: Path, max_frames: int | None) -> Measurement:
+    """Measure an opened artifact through the runtime that ships, and draw its masks.
 
     Args:
-        path: the artifact.
+        segmenter: the artifact with its session.
+        engine: what the session is, for the row.
         data: images/ and labels/ in the network's own class order.
         out: overlays go into its folder "overlays"; the row has their paths relative to it.
         max_frames: at most so many, evenly spread; None for all.
-        engine: as in `Segmenter.open`.
     """
     from benchmarks import machine
     from benchmarks.accuracy import evaluate, summary
     from benchmarks.measurement import row
     from calibration.data.frames import evenly_spaced
     from calibration.data.labels import find_pairs, label_map
-    from runtime.segmenter import Segmenter
 
     pairs = find_pairs(data)
     kept = set(evenly_spaced([pair.image for pair in pairs], max_frames or len(pairs)))
-    with Segmenter.open(path, engine=engine) as segmenter:
-        artifact = segmenter.artifact
-        mapping = label_map("own", artifact.classes)
-        figures = summary(evaluate(segmenter, [pair for pair in pairs if pair.image in kept], mapping))
-        shown = set(evenly_spaced([pair.image for pair in pairs], SHOWN))
-        overlays = _overlays(segmenter, [pair for pair in pairs if pair.image in shown], mapping, out)
+    artifact = segmenter.artifact
+    mapping = label_map("own", artifact.classes)
+    figures = summary(evaluate(segmenter, [pair for pair in pairs if pair.image in kept], mapping))
+    shown = set(evenly_spaced([pair.image for pair in pairs], SHOWN))
+    overlays = _overlays(segmenter, engine, [pair for pair in pairs if pair.image in shown], mapping, out)
     low, high = figures["miou_interval"]
     values = {"miou": figures["miou"], "miou_low": low, "miou_high": high,
               "pixel_accuracy": figures["pixel_accuracy"], "boundary_iou": figures["boundary_iou"]}
     invalid = () if artifact.weights.get("trained", True) else ("the weights are random",)
-    return row("accuracy", artifact, values, samples=figures["frames"], machine=machine.describe(), invalid=invalid,
+    return row("accuracy", artifact, values, engine=engine, samples=figures["frames"], machine=machine.describe(),
+               invalid=invalid,
                details={"data": str(data), "iou_by_class": figures["iou_by_class"], "overlays": overlays,
                         "palette": dict(zip(artifact.classes, artifact.palette))})
 
 
-def _overlays(segmenter: Segmenter, pairs: Sequence[Pair], mapping: LabelMap, out: Path) -> dict[str, dict[str, str]]:
+def _overlays(segmenter: Segmenter, engine: str, pairs: Sequence[Pair], mapping: LabelMap,
+              out: Path) -> dict[str, dict[str, str]]:
     """Frame name → {"mask": file, "label": file}, tinted frames as JPEG."""
     import numpy as np
 
@@ -62,7 +62,7 @@ def _overlays(segmenter: Segmenter, pairs: Sequence[Pair], mapping: LabelMap, ou
     colours[:len(segmenter.artifact.palette)] = segmenter.artifact.palette
     found = {}
     for name, frame, label in read_pairs(pairs, mapping):
-        files = {"mask": Path("overlays") / f"{segmenter.artifact.sha256[:12]}-{segmenter.artifact.target}-{name}.jpg",
+        files = {"mask": Path("overlays") / f"{segmenter.artifact.sha256[:12]}-{engine}-{name}.jpg",
                  "label": Path("overlays") / f"label-{name}.jpg"}
         for kind, classes in (("mask", segmenter(frame).mask), ("label", label)):
             _write(out / files[kind], frame, colours[classes], label != 255 if kind == "label" else label >= 0)

@@ -72,31 +72,29 @@ class Record:
         return self.spell.complaints() + (() if self.warmed["settled"] else (unsettled,))
 
 
-def measure(artifacts: Sequence[Path], threads: Sequence[int | None] = (None,), rule: Rule = SINGLE_STREAM,
-            frames: Path | None = None, command: str | None = None, *,
-            engines: Sequence[str | None] = (None,)) -> list[Measurement]:
+def measure(contenders: Sequence[tuple[Path, str | None]], threads: Sequence[int | None] = (None,),
+            rule: Rule = SINGLE_STREAM, frames: Path | None = None, command: str | None = None) -> list[Measurement]:
     """Measure artifacts in turn.
 
     Args:
-        artifacts: engine files or their JSON.
-        threads: threads within one frame; every artifact is measured with each of them.
+        contenders: engine files or their JSON, each with its engine as in `Segmenter.open`.
+        threads: threads within one frame; every contender is measured with each of them.
         rule: how much.
         frames: folder of images to run on; None for drawn frames.
         command: for the rows; None for the command that is running.
-        engines: as in `Segmenter.open`; every artifact is measured with each of them.
 
     Returns:
-        A row for each artifact, engine and number of threads.
+        A row for each contender and number of threads.
 
     Raises:
         UserError: an artifact cannot run here.
     """
     from benchmarks.worker import Worker
 
-    wanted = product(artifacts, threads, engines)
     order = random.Random(0)
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(path, count, engine, frames)) for path, count, engine in wanted]
+        workers = [stack.enter_context(Worker(path, count, engine, frames))
+                   for (path, engine), count in product(contenders, threads)]
         records = [Record(worker, worker.ask(warm=True)) for worker in workers]
         for _ in cli.progress(range(rule.rounds), rule.rounds, "latency"):
             for record in order.sample(records, len(records)):
@@ -108,12 +106,14 @@ def _rows(records: Sequence[Record], rule: Rule, command: str | None) -> list[Me
     from benchmarks import machine
     from benchmarks.measurement import now, row
     from runtime.artifact import open_artifact
+    from runtime.sessions import engine_for
 
     run, rows = f"{now()} {random.SystemRandom().getrandbits(32):08x}", []
     for record in records:
-        artifact, engine = open_artifact(record.worker.path, record.worker.engine)
-        rows.append(row("latency", artifact, _values(record, engine), samples=sum(map(len, record.total)),
-                        machine=machine.describe(), command=command, quick=rule.quick, invalid=record.complaints(),
+        artifact, path = open_artifact(record.worker.path)
+        rows.append(row("latency", artifact, _values(record, path), engine=engine_for(artifact, record.worker.engine),
+                        samples=sum(map(len, record.total)), machine=machine.describe(),
+                        command=command, quick=rule.quick, invalid=record.complaints(),
                         details={"run": run, "rule": str(rule), "load": machine.load(), **_details(record)}))
     ratios = _ratios(records, [entry.label for entry in rows])
     return [replace(entry, details={**entry.details, "ratios": found}) for entry, found in zip(rows, ratios)]
@@ -135,24 +135,24 @@ def _ratios(records: Sequence[Record], labels: Sequence[str]) -> list[dict[str, 
             for i, record in enumerate(records)]
 
 
-def _values(record: Record, engine: Path) -> dict[str, float]:
+def _values(record: Record, path: Path) -> dict[str, float]:
     """The figures; those that this system does not tell are absent."""
     import numpy as np
 
     from benchmarks.intervals import median_interval
+    from runtime.artifact import size_mb
 
     times = np.array([*chain.from_iterable(record.total)])
     inference = np.array([*chain.from_iterable(record.stages["inference"])])
     p50, low, high = median_interval(record.total)
     p90, p99 = np.percentile(times, (90, 99))
-    files = [path for path in engine.rglob("*") if path.is_file()] if engine.is_dir() else [engine]
     joules, others = record.spell.joules, record.spell.others_share
     found = {
         "p50_ms": p50, "p50_low_ms": low, "p50_high_ms": high, "p90_ms": p90, "p99_ms": p99, "mean_ms": times.mean(),
         "min_ms": times.min(), "max_ms": times.max(), "inference_p50_ms": np.median(inference),
         "inference_p90_ms": np.percentile(inference, 90), "processor_ms": 1e3 * record.processor_s / len(times),
         **{key: record.worker.opened[key] for key in ("cold_start_ms", "load_ms", "first_ms", "before_mb")},
-        **record.memory, "model_mb": sum(path.stat().st_size for path in files) / 1e6,
+        **record.memory, "model_mb": size_mb(path),
         "energy_mj": None if joules is None else 1e3 * joules / len(times), "others_share": others,
     }
     return {key: float(value) for key, value in found.items() if value is not None}
@@ -200,11 +200,11 @@ def thread_counts(text: str) -> list[int]:
 
 def engine_names(text: str) -> list[str | None]:
     """Parse "onnx,openvino"."""
-    from runtime.sessions import targets
+    from runtime.sessions import engines
 
     names = text.split(",")
-    if unknown := [name for name in names if name not in targets()]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no engine; expected some of {', '.join(targets())}")
+    if unknown := [name for name in names if name not in engines()]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no engine; expected some of {', '.join(engines())}")
     return list(names)
 
 
@@ -212,13 +212,14 @@ def command(args: argparse.Namespace) -> int:
     """Measure, print, and keep the rows where asked."""
     from benchmarks.measurement import append
     from runtime.artifact import open_artifact
+    from runtime.sessions import engine_for
 
-    for path, engine in product(args.artifacts, args.engines):
-        open_artifact(path, engine)  # a damaged one is named before minutes are spent on the others
+    contenders = list(product(args.artifacts, args.engines))
+    for path, engine in contenders:
+        engine_for(open_artifact(path)[0], engine)  # a damaged one is named before minutes are spent on the others
     if args.frames is not None and not args.frames.is_dir():
         raise UserError(f"--frames {args.frames} is not a folder; expected one with images")
-    rows = measure(args.artifacts, args.threads or (None,), QUICK if args.quick else SINGLE_STREAM, args.frames,
-                   engines=args.engines)
+    rows = measure(contenders, args.threads or (None,), QUICK if args.quick else SINGLE_STREAM, args.frames)
     if args.rows:
         append(args.rows, rows)
     print(table(rows))
@@ -233,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=thread_counts, metavar="N,...",
                         help="threads within one frame, each measured; default: the engine decides")
     parser.add_argument("--engines", type=engine_names, default=[None], metavar="NAME,...",
-                        help="each measured: onnx, openvino; default: the one that the artifact was exported for")
+                        help="each measured, as for python -m runtime --engine; default: the format's own")
     parser.add_argument("--frames", type=Path, metavar="DIR", help="images to run on; default: drawn frames")
     parser.add_argument("--quick", action="store_true",
                         help=f"{QUICK}, instead of {SINGLE_STREAM}; the rows are marked")

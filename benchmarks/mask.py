@@ -58,6 +58,7 @@ def logits_from_video(engine: Path, source: Path, frames: int) -> list[Logits]:
     import numpy as np
 
     from runtime.artifact import OutputKind, open_artifact
+    from runtime.mask import planes
     from runtime.sessions import open_session
 
     artifact, path = open_artifact(engine)
@@ -74,7 +75,7 @@ def logits_from_video(engine: Path, source: Path, frames: int) -> list[Logits]:
             if position % every == 0:
                 frame = np.asarray(video.retrieve()[1], dtype=np.uint8)
                 logits = session.run(artifact.preprocess(frame))[0].copy()
-                found.append(np.moveaxis(logits, -1, 0) if artifact.output.layout == "NHWC" else logits)
+                found.append(planes(logits, artifact.output.layout))
     video.release()
     if not found:
         raise UserError(f"no frame could be read from {source}; expected a video")

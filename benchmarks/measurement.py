@@ -16,9 +16,10 @@ from typing import Any
 
 from runtime.artifact import Artifact
 from runtime.errors import UserError
+from runtime.sessions import engines
 
-FORMAT = 1
-"""Version of a row. A reader refuses any other number rather than guess."""
+FORMAT = 2
+"""Version of a row. A reader takes this one and 1, whose `target` was the engine; it refuses any other number."""
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,10 @@ class Measurement:
     """One row.
 
     Attributes:
-        kind: "latency", "accuracy", "layers", "complexity", "pipeline", "temporal", or "skipped".
+        kind: "latency", "accuracy", "layers", "complexity", "pipeline", "temporal", "built" where nothing can run the
+            artifact here, or "skipped".
         name: the network's name.
-        target: "onnx", "trt", "coreml"; "" where no engine took part.
+        target: the format of what was measured, a folder of `export/`; "" where there is no file.
         precision: "fp32", "fp16", "int8".
         size: input (H, W) in pixels.
         output: what the engine returns: "low", "logits" or "classes".
@@ -44,6 +46,7 @@ class Measurement:
         quick: taken with fewer samples than the rule asks for; an indication, not a result.
         invalid: why the figures cannot be trusted; empty when they can.
         details: what only this kind of row knows.
+        engine: what ran it, a file of `runtime/sessions/`; "" where none took part.
     """
 
     kind: str
@@ -62,12 +65,14 @@ class Measurement:
     quick: bool = False
     invalid: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = ""
 
     @property
     def label(self) -> str:
-        """Short and unique within one machine: "lraspp 360x480 fp32 onnx"; threads and output where not the default."""
+        """Short and unique within one machine: "lraspp 360x480 fp32 onnx", by its engine, or its target where
+        none took part; threads and output where not the default."""
         height, width = self.size
-        parts = [self.name, f"{height}x{width}", self.precision, self.target]
+        parts = [self.name, f"{height}x{width}", self.precision, self.engine or self.target]
         if self.output not in ("", "low"):
             parts.append(self.output)
         if self.details.get("threads"):
@@ -146,11 +151,21 @@ def read(path: Path) -> list[Measurement]:
     return rows
 
 
+def _split_of_version_1(kind: str, target: str) -> dict[str, str]:
+    """Target and engine of a row whose one field held either."""
+    if target not in engines():
+        return {"target": target}
+    ran = kind not in ("complexity", "skipped")
+    return {"target": engines()[target].reads[0], "engine": target if ran else ""}
+
+
 def _from_values(values: Any, origin: str) -> Measurement:
     try:
         version = values.pop("format")
-        if version != FORMAT:
-            raise UserError(f"{origin} has format {version!r}; this edgeseg reads format {FORMAT}",
+        if version == 1:
+            values |= _split_of_version_1(values["kind"], values["target"])
+        elif version != FORMAT:
+            raise UserError(f"{origin} has format {version!r}; this edgeseg reads formats 1 and {FORMAT}",
                             try_="measure again with this version")
         height, width = values["size"]
         return Measurement(**values | {"size": (int(height), int(width)), "invalid": tuple(values["invalid"])})

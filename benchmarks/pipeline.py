@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", required=True, metavar="VIDEO", help="a video or a folder of images; repeated")
     parser.add_argument("--naive", type=Path, metavar="ARTIFACT",
                         help="the same network with --output logits, for a serial loop with numpy's argmax")
-    parser.add_argument("--engine", metavar="NAME", help="as for python -m runtime: openvino reads .onnx files")
+    parser.add_argument("--engine", metavar="NAME", help="as for python -m runtime")
     parser.add_argument("--frames", type=cli.positive, default=60, help="frames of each contender per round")
     parser.add_argument("--rounds", type=cli.positive, default=7, help="rounds")
     parser.add_argument("--workers", type=cli.positive, default=2,
@@ -99,11 +99,11 @@ def _race(args: argparse.Namespace, stack: ExitStack) -> dict[str, Turns]:
     from runtime.sessions import open_session
     from runtime.sources import open_source
 
-    artifact, engine = open_artifact(args.artifact, args.engine)
+    artifact, path = open_artifact(args.artifact)
     inputs = [artifact.preprocess(shot.image) for shot in islice(open_source(args.source).shots, 8)]
 
     def sessions(count: int, threads: int | None) -> list[Session]:
-        opened = [open_session(artifact, engine, threads=threads) for _ in range(count)]
+        opened = [open_session(artifact, path, engine=args.engine, threads=threads) for _ in range(count)]
         for session in opened:
             stack.callback(session.close)
             session.run(inputs[0])
@@ -171,8 +171,11 @@ def _row(args: argparse.Namespace, values: dict[str, float], invalid: tuple[str,
     from benchmarks import machine
     from benchmarks.measurement import row
     from runtime.artifact import open_artifact
+    from runtime.sessions import engine_for
 
-    return row("pipeline", open_artifact(args.artifact, args.engine)[0], values, samples=args.frames * args.rounds,
+    artifact, _ = open_artifact(args.artifact)
+    return row("pipeline", artifact, values, engine=engine_for(artifact, args.engine),
+               samples=args.frames * args.rounds,
                machine=machine.describe() | {"load": machine.load()}, invalid=invalid,
                details={"source": args.source, "rounds": args.rounds, "workers": args.workers})
 

@@ -31,6 +31,8 @@ def report(files: Sequence[Path], out: Path, max_ms: float | None, max_drop: flo
     from benchmarks.page.candidates import joined, skipped
     from benchmarks.page.html import page
     from benchmarks.page.text import comma_separated, markdown
+    from benchmarks.page.untimed import markdown as untimed_markdown
+    from benchmarks.page.untimed import untimed
     from benchmarks.page.verdict import verdict
 
     rows = [entry for path in files for entry in read(path)]
@@ -38,10 +40,11 @@ def report(files: Sequence[Path], out: Path, max_ms: float | None, max_drop: flo
     if not candidates:
         raise UserError(f"{', '.join(map(str, files))} hold {len(rows)} rows and no latency among them",
                         try_="python -m benchmarks latency ARTIFACT --rows FILE")
-    decision = verdict(candidates, max_ms, max_drop)
-    html = page(candidates, skipped(rows, candidates), decision, max_ms, [path.parent for path in files],
+    unrun = untimed(rows)
+    decision = verdict(candidates, max_ms, max_drop, unrun)
+    html = page(candidates, unrun, skipped(rows, candidates), decision, max_ms, [path.parent for path in files],
                 this_command())
-    for path, text in ((out, html), (out.with_suffix(".md"), markdown(candidates)),
+    for path, text in ((out, html), (out.with_suffix(".md"), "\n".join(filter(None, (markdown(candidates), untimed_markdown(unrun))))),
                        (out.with_suffix(".csv"), comma_separated(candidates))):
         write_text(path, text)
     return "\n".join([decision.headline, *(f"  {line}" for line in decision.reasons)])

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from benchmarks.kernels import Kernel
     from benchmarks.measurement import Measurement
 
+PROFILED = "onnx"
+"""The engine whose profiler tells each kernel's time."""
 RUNS = 40
 WORTH_A_WORD = 0.01
 """Share of the time from which on a kind of layers is spoken of."""
@@ -49,9 +51,9 @@ def measure(path: Path, threads: int | None = None, runs: int = RUNS, command: s
     from runtime.sessions import open_session
 
     artifact, engine = open_artifact(path)
-    if artifact.target != "onnx":
+    if artifact.target != PROFILED:
         raise UserError(f"{engine.name} is for {artifact.target!r}; expected one for ONNX Runtime's profiler",
-                        try_=f"python -m export.onnx {artifact.name}")
+                        try_=f"python -m export.{PROFILED} {artifact.name}")
     count = threads or machine.core_count()
     x = drawn_frame(artifact.preprocess.size, 0)[None]
     before, own = machine.snapshot(), process_time()
@@ -63,7 +65,7 @@ def measure(path: Path, threads: int | None = None, runs: int = RUNS, command: s
     spell = machine.spell(before, machine.snapshot(), process_time() - own)
     cost = cost_of_graph(onnx.load(engine), artifact.preprocess.size if 0 in artifact.input.shape else None)
     kernels = kernels_from_events(events, cost.layers)
-    return row("layers", artifact, values(kernels, ceilings, plain_ms, cost.flops), samples=runs,
+    return row("layers", artifact, values(kernels, ceilings, plain_ms, cost.flops), engine=PROFILED, samples=runs,
                machine=machine.describe(), command=command, invalid=spell.complaints(),
                details={"layers": [dataclasses.asdict(kernel) for kernel in kernels], "ceiling_threads": count,
                         "words": words(artifact.name, kernels, ceilings, plain_ms, cost.flops)})

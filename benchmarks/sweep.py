@@ -1,16 +1,16 @@
-"""Networks x sizes x precisions: export what is missing, measure speed and accuracy of each artifact; resumable.
+"""Networks x sizes x targets x precisions: export what is missing, measure what can be measured here; resumable.
 
-A second run measures what the rows do not hold yet, and again what a busy machine made invalid.
+Where an engine runs an artifact here, its time and its accuracy are measured; where only the target's reference can
+judge it, its accuracy; where nothing can, its size is noted, and that it was built and not executed. A second run
+measures what the rows do not hold yet, and again what a busy machine made invalid.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby, product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +20,12 @@ from runtime.errors import GateFailed, UserError
 
 if TYPE_CHECKING:
     from benchmarks.measurement import Measurement
+    from runtime.artifact import Artifact
+    from runtime.segmenter import Segmenter
 
-PRECISIONS = ("fp32", "fp16", "int8")
 ROWS = "rows.jsonl"
+REFERENCE = "reference"
+"""Engine of a row whose accuracy comes from a target's reference rather than from an engine."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Candidate:
 
     name: str
     size: tuple[int, int]
+    target: str
     precision: str
     weights: str | None
 
@@ -40,7 +44,7 @@ class Candidate:
         return f"{self.size[0]}x{self.size[1]}"
 
     def __str__(self) -> str:
-        return f"{self.name} {self.size_text} {self.precision}"
+        return f"{self.name} {self.size_text} {self.precision} {self.target}"
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Sweep:
         data: labelled frames (images/ and labels/) for accuracy.
         calibration: images for INT8; None where there are none.
         out: folder for artifacts, rows and overlays.
-        threads, engines: as in `benchmarks.latency`.
+        threads: as in `benchmarks.latency`.
+        engines: target → the engines to run its artifacts with; empty where none runs here.
         quick: fewer queries; the rows are marked.
         max_frames: frames for accuracy at most; None for all.
     """
@@ -60,7 +65,7 @@ class Sweep:
     calibration: Path | None
     out: Path
     threads: tuple[int | None, ...]
-    engines: tuple[str | None, ...]
+    engines: Mapping[str, tuple[str, ...]]
     quick: bool
     max_frames: int | None
 
@@ -70,20 +75,21 @@ class Sweep:
         return self.out / ROWS
 
 
-def candidates(models: Sequence[str], sizes: Sequence[tuple[int, int]], precisions: Sequence[str],
-               weights: Sequence[str]) -> list[Candidate]:
+def candidates(models: Sequence[str], sizes: Sequence[tuple[int, int]], targets: Sequence[str],
+               precisions: Sequence[str], weights: Sequence[str]) -> list[Candidate]:
     """All combinations.
 
     Args:
         models: networks.
         sizes: input (H, W).
-        precisions: of PRECISIONS.
+        targets: names of `export.target.targets`.
+        precisions: each wanted of every target; one that lacks it is told so.
         weights: "NAME=SOURCE" for one network, or "SOURCE" for all others.
     """
     named = dict(entry.split("=", 1) for entry in weights if "=" in entry)
     others = next((entry for entry in weights if "=" not in entry), None)
-    return [Candidate(name, size, precision, named.get(name, others))
-            for name, size, precision in product(models, sizes, precisions)]
+    return [Candidate(name, size, target, precision, named.get(name, others))
+            for name, size, precision, target in product(models, sizes, precisions, targets)]
 
 
 def run(sweep: Sweep, wanted: Sequence[Candidate], say: Callable[[str], None]) -> None:
@@ -103,7 +109,8 @@ def run(sweep: Sweep, wanted: Sequence[Candidate], say: Callable[[str], None]) -
             ready.append((candidate, path))
     by_size = sorted(ready, key=lambda pair: pair[0].size)
     for size, group in groupby(by_size, key=lambda pair: pair[0].size_text):
-        _latency([path for _, path in group], size, sweep, say)
+        _latency([(path, engine) for candidate, path in group for engine in sweep.engines[candidate.target]],
+                 size, sweep, say)
 
 
 def exported(candidate: Candidate, sweep: Sweep, say: Callable[[str], None]) -> Path:
@@ -112,93 +119,92 @@ def exported(candidate: Candidate, sweep: Sweep, say: Callable[[str], None]) -> 
     Raises:
         UserError, GateFailed: it cannot be made.
     """
-    from export.onnx import build
     from export.request import request
-    from export.reuse import unchanged
+    from export.target import Job, build, target
 
-    precision = "fp32" if candidate.precision == "int8" else candidate.precision
-    wanted = request(candidate.name, weights=candidate.weights, size=candidate.size, precision=precision)
-    path, images = sweep.out / f"{wanted.stem}.onnx", sweep.data / "images"
-    if not unchanged(path, wanted, images):
-        say(f"{candidate}: exporting")
-        path = build(wanted, sweep.out, frames=images)
-    return path if candidate.precision != "int8" else quantised(path, sweep, say)
-
-
-def quantised(float_path: Path, sweep: Sweep, say: Callable[[str], None]) -> Path:
-    """The INT8 artifact of a float one, made where it is missing or of another float file.
-
-    Raises:
-        UserError: there is nothing to calibrate on, or the calibration refuses.
-    """
-    path = float_path.with_name(float_path.name.replace("fp32", "int8"))
-    if _comes_from(path, float_path):
-        return path
-    if sweep.calibration is None:
-        raise UserError("there are no images to calibrate INT8 on", try_="--calibration DIR")
-    say(f"{path.name}: calibrating")
-    done = subprocess.run([sys.executable, "-m", "calibration", str(float_path), "--data", str(sweep.calibration),
-                           "--out", str(sweep.out)], capture_output=True, text=True, check=False)
-    if done.returncode or not path.exists():
-        lines = done.stderr.strip().splitlines() or [f"no {path.name} was written"]
-        raise UserError(f"{path.name} could not be made ({lines[-1]})",
-                        try_=f"python -m calibration {float_path} --data {sweep.calibration}")
-    return path
-
-
-def _comes_from(path: Path, float_path: Path) -> bool:
-    """Whether `path` is a whole artifact that was calibrated from this very float file."""
-    from runtime.artifact import engine_sha256, open_artifact
-
-    if not path.exists():
-        return False
-    try:
-        artifact, _ = open_artifact(path)
-    except UserError:  # damaged, or of another format: it is made again
-        return False
-    return artifact.calibration.get("from_sha256") == engine_sha256(float_path)
+    room = target(candidate.target)
+    if candidate.precision not in room.precisions:
+        raise UserError(f"{room.title} has no {candidate.precision}; expected {', '.join(room.precisions)}")
+    if lacking := room.hindrance():
+        raise UserError(f"{room.title} cannot be built here: {lacking}")
+    wanted = request(candidate.name, weights=candidate.weights, size=candidate.size, precision=candidate.precision)
+    calibration = sweep.calibration if candidate.precision == "int8" else None
+    job = Job(wanted, sweep.out, frames=sweep.data / "images", calibration=calibration,
+              say=lambda line: say(f"{candidate}: {line}"))
+    return build(candidate.target, job)
 
 
 def _alone(path: Path, sweep: Sweep, say: Callable[[str], None]) -> Iterator[Measurement]:
     """The rows of an artifact that need no company, where they are missing."""
-    from benchmarks import complexity, roofline
-    from benchmarks.frames import accuracy_row
     from runtime.artifact import open_artifact
 
     artifact, _ = open_artifact(path)
-    have = {(entry.kind, entry.target) for entry in known(sweep)
+    have = {(entry.kind, entry.engine) for entry in known(sweep)
             if entry.sha256 == artifact.sha256 and not (entry.kind == "layers" and entry.invalid)}
-    steps: dict[tuple[str, str], Callable[[], Measurement]] = {
-        ("complexity", artifact.target): lambda: complexity.measured(str(path), None)[0],
-        ("layers", artifact.target): lambda: roofline.measure(path, sweep.threads[0],
-                                                              runs=8 if sweep.quick else roofline.RUNS)}
-    for engine in sweep.engines:
-        steps["accuracy", engine or artifact.target] = partial(accuracy_row, path, sweep.data, sweep.out,
-                                                               sweep.max_frames, engine)
-    for (kind, target), step in steps.items():
-        if (kind, target) not in have:
-            say(f"{path.name}: {kind} ({target})")
+    for (kind, engine), step in _steps(artifact, path, sweep).items():
+        if (kind, engine) not in have:
+            say(f"{path.name}: {kind}" + (f" ({engine})" if engine else ""))
             yield step()
 
 
-def _latency(paths: Sequence[Path], size: str, sweep: Sweep, say: Callable[[str], None]) -> None:
+def _steps(artifact: Artifact, path: Path, sweep: Sweep) -> dict[tuple[str, str], Callable[[], Measurement]]:
+    """What can be measured of one artifact alone: (kind of row, engine) → how."""
+    from benchmarks import complexity, roofline
+    from export.target import reopen
+    from runtime.segmenter import Segmenter
+
+    engines = sweep.engines[artifact.target]
+    runs = 8 if sweep.quick else roofline.RUNS
+    steps: dict[tuple[str, str], Callable[[], Measurement]] = {
+        ("complexity", ""): lambda: complexity.measured(str(path), None)[0]}
+    if roofline.PROFILED in engines:
+        steps["layers", roofline.PROFILED] = lambda: roofline.measure(path, sweep.threads[0], runs=runs)
+    for engine in engines:
+        steps["accuracy", engine] = lambda engine=engine: _accuracy(  # type: ignore[misc]
+            Segmenter.open(path, engine=engine), engine, sweep)
+    if not engines:
+        steps["built", ""] = lambda: _built(artifact, path)
+        if session := reopen(artifact, path):
+            steps["accuracy", REFERENCE] = lambda: _accuracy(Segmenter(artifact, session), REFERENCE, sweep)
+    return steps
+
+
+def _accuracy(segmenter: Segmenter, engine: str, sweep: Sweep) -> Measurement:
+    from benchmarks.frames import accuracy_row
+
+    with segmenter:
+        return accuracy_row(segmenter, engine, sweep.data, sweep.out, sweep.max_frames)
+
+
+def _built(artifact: Artifact, path: Path) -> Measurement:
+    """A row for what no engine of this machine runs."""
+    from benchmarks import machine
+    from benchmarks.measurement import row
+    from export.target import judged, target
+    from runtime.artifact import size_mb
+
+    return row("built", artifact, {"model_mb": size_mb(path)}, samples=1, machine=machine.describe(),
+               details={"judged": judged(artifact.target).value, "title": target(artifact.target).title})
+
+
+def _latency(contenders: Sequence[tuple[Path, str]], size: str, sweep: Sweep, say: Callable[[str], None]) -> None:
     """All artifacts of one size in one interleaved run, unless each has its row already."""
     from benchmarks.latency import QUICK, SINGLE_STREAM, measure
     from benchmarks.measurement import append
     from runtime.artifact import open_artifact
 
-    have = {(entry.sha256, entry.target, entry.details.get("threads")) for entry in known(sweep)
+    have = {(entry.sha256, entry.engine, entry.details.get("threads")) for entry in known(sweep)
             if entry.kind == "latency" and entry.quick <= sweep.quick and not entry.invalid}
 
-    def done(path: Path) -> bool:
-        opened = [open_artifact(path, engine)[0] for engine in sweep.engines]
-        return have >= {(artifact.sha256, artifact.target, count) for artifact in opened for count in sweep.threads}
+    def done(path: Path, engine: str) -> bool:
+        sha256 = open_artifact(path)[0].sha256
+        return have >= {(sha256, engine, count) for count in sweep.threads}
 
-    missing = [path for path in paths if not done(path)]
+    missing = [(path, engine) for path, engine in contenders if not done(path, engine)]
     if missing:
-        say(f"{size}: latency of {len(missing)} artifacts")
+        say(f"{size}: latency of {len(missing)} candidates")
         append(sweep.rows, measure(missing, sweep.threads, QUICK if sweep.quick else SINGLE_STREAM,
-                                   sweep.data / "images", engines=sweep.engines))
+                                   sweep.data / "images"))
 
 
 def known(sweep: Sweep) -> list[Measurement]:
@@ -211,8 +217,8 @@ def known(sweep: Sweep) -> list[Measurement]:
 def _skipped(candidate: Candidate, reason: str) -> Measurement:
     from benchmarks.measurement import Measurement, now, this_command
 
-    return Measurement("skipped", candidate.name, "onnx", candidate.precision, candidate.size, "low", "", "", {}, 0, {},
-                       this_command(), now(), details={"reason": reason})
+    return Measurement("skipped", candidate.name, candidate.target, candidate.precision, candidate.size, "low", "", "",
+                       {}, 0, {}, this_command(), now(), details={"reason": reason})
 
 
 def sizes(text: str) -> list[tuple[int, int]]:
@@ -220,11 +226,34 @@ def sizes(text: str) -> list[tuple[int, int]]:
     return [cli.size(part) for part in text.split(",")]
 
 
+def engines_by_target(text: str) -> dict[str, tuple[str, ...]]:
+    """Parse "onnx,openvino,…": targets, and further engines for their artifacts.
+
+    A target is measured in its own engine where that runs here; an engine's name asks for that one.
+    """
+    from export.target import targets
+    from runtime.sessions import engines
+
+    found: dict[str, list[str]] = {}
+    for name in text.split(","):
+        if name not in targets() and name not in engines():
+            known = sorted({*targets(), *engines()})
+            raise argparse.ArgumentTypeError(f"{name!r} is neither target nor engine; expected some of "
+                                             f"{', '.join(known)}")
+        able = name in engines() and not engines()[name].hindrance()
+        for target in engines()[name].reads if name not in targets() else (name,):
+            found.setdefault(target, []).extend([name] * able)
+    return {target: tuple(names) for target, names in found.items()}
+
+
 def precisions(text: str) -> list[str]:
     """Parse "fp32,fp16"."""
+    from export.target import targets
+
+    offered = list(dict.fromkeys(precision for target in targets().values() for precision in target.precisions))
     found = text.split(",")
-    if unknown := [part for part in found if part not in PRECISIONS]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no precision; expected some of {', '.join(PRECISIONS)}")
+    if unknown := [part for part in found if part not in offered]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no precision; expected some of {', '.join(offered)}")
     return found
 
 
@@ -240,9 +269,9 @@ def command(args: argparse.Namespace) -> int:
         find(name)
     calibration = args.calibration or args.data.parent / "train" / "images"
     sweep = Sweep(args.data, calibration if calibration.is_dir() else None, args.out, tuple(args.threads or (None,)),
-                  tuple(args.engines), args.quick, args.max_frames)
+                  args.targets, args.quick, args.max_frames)
     args.out.mkdir(parents=True, exist_ok=True)
-    wanted = candidates(models, args.sizes, args.precisions, args.weights)
+    wanted = candidates(models, args.sizes, list(args.targets), args.precisions, args.weights)
     run(sweep, wanted, lambda line: print(line, flush=True))
     rows = known(sweep)
     quick = " (QUICK rows: indications, no results)" if any(entry.quick for entry in rows) else ""
@@ -252,15 +281,18 @@ def command(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m benchmarks sweep`."""
-    from benchmarks.latency import engine_names, thread_counts
+    from benchmarks.latency import thread_counts
 
-    parser = cli.parser("benchmarks sweep", "Export and measure networks x sizes x precisions; run again to go on.",
-                        "python -m benchmarks sweep --models lraspp,dfanet-a --sizes 256x512,360x480 "
-                        "--precisions fp32,fp16,int8 --data ../shared/data/camvid/val")
+    parser = cli.parser("benchmarks sweep", "Export and measure networks x sizes x targets x precisions; run again to "
+                        "go on.", "python -m benchmarks sweep --models lraspp,dfanet-a --sizes 256x512,360x480 "
+                        "--targets onnx,openvino --precisions fp32,int8 --data ../shared/data/camvid/val")
     parser.add_argument("--models", required=True, metavar="NAME,...", help="networks")
     parser.add_argument("--sizes", type=sizes, required=True, metavar="HxW,...", help="input sizes")
+    parser.add_argument("--targets", "--engines", type=engines_by_target, default="onnx", metavar="NAME,...",
+                        help="targets, each measured in its own engine where that runs here, and further engines for "
+                        "their artifacts; python -m export doctor lists both")
     parser.add_argument("--precisions", type=precisions, default=["fp32"], metavar="P,...",
-                        help=f"of {', '.join(PRECISIONS)}")
+                        help="of those that the targets offer, such as fp32,fp16,int8")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="images/ and labels/, for accuracy")
     parser.add_argument("--calibration", type=Path, metavar="DIR",
                         help="images for INT8; default: train/images beside the data")
@@ -268,8 +300,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="as for export.onnx, for one network or for all; default: bundled")
     parser.add_argument("--threads", type=thread_counts, metavar="N,...",
                         help="threads within one frame, each measured; default: the engine decides")
-    parser.add_argument("--engines", type=engine_names, default=[None], metavar="NAME,...",
-                        help="each measured: onnx (ONNX Runtime), openvino; default: onnx")
     parser.add_argument("--max-frames", type=cli.positive, metavar="N",
                         help="for accuracy, evenly spread; default: all")
     parser.add_argument("--quick", action="store_true", help="fewer queries; the rows are marked")

@@ -108,8 +108,10 @@ def _command(args: argparse.Namespace) -> int:
     _print(rows, len(frames), args.rounds)
     if args.rows:
         from benchmarks.measurement import append, row
+        from runtime.sessions import engine_for
 
-        append(args.rows, [row("temporal", artifact, figures, samples=len(frames) * args.rounds,
+        append(args.rows, [row("temporal", artifact, figures, engine=engine_for(artifact),
+                               samples=len(frames) * args.rounds,
                                machine=machine.describe() | {"load": machine.load()}, details={"setting": name})
                            for name, figures in rows.items()])
     return 0

@@ -28,12 +28,12 @@ from calibration.quantise.ranges import collect
 from calibration.quantise.rounding import rounded
 from calibration.quantise.thresholds import choose as choose_thresholds
 from calibration.source import load_onnx
-from runtime.artifact import Artifact, Check, engine_sha256, write_artifact
+from runtime.artifact import Artifact, Check, publish
 from runtime.errors import GateFailed
-from runtime.files import in_one_piece
 from runtime.sessions.onnx import OnnxSession
 
 Say = Callable[[str], None]
+Accept = Callable[[Artifact, Path], Artifact]
 
 SENSITIVITY_FRAMES = 8
 """Frames that judge each layer alone."""
@@ -72,7 +72,7 @@ class Request:
     frames: int = 64
     allow_few: bool = False
     weight_bits: int = 8
-    improve: frozenset[str] = frozenset()
+    improve: frozenset[str] = frozenset({"equalise"})
     max_drop: float | None = None
     exam: int = 200
     epochs: int = 0
@@ -141,8 +141,18 @@ class Outcome:
     kept: tuple[Kept, ...]
 
 
-def build(wanted: Request, say: Say = lambda line: None) -> Outcome:
+def _reopened(artifact: Artifact, path: Path) -> Artifact:
+    OnnxSession(path).close()
+    return artifact
+
+
+def build(wanted: Request, say: Say = lambda line: None, accept: Accept = _reopened) -> Outcome:
     """Quantise, judge, and write.
+
+    Args:
+        wanted: what to quantise.
+        say: receives one line per step.
+        accept: sees the artifact and the written file before it counts; see `runtime.artifact.publish`.
 
     Raises:
         GateFailed: the budget cannot be met, the graph would not be portable, or integer kernels do not compute what
@@ -173,7 +183,8 @@ def build(wanted: Request, say: Say = lambda line: None) -> Outcome:
         raise GateFailed(f"ONNX Runtime's integer kernels agree with the simulation on {alike:.2%} of pixels, "
                          f"{ENGINES_AGREE:.1%} are required of a fine-tuned network; nothing was written")
     artifact = _describe(wanted, ready, plan, kept, judge, simulated, engine, learnt)
-    return Outcome(wanted.path, _write(artifact, model, wanted.path), ready, judge, simulated, engine, kept)
+    artifact = publish(artifact, wanted.path, lambda temporary: onnx.save_model(model, temporary), accept)
+    return Outcome(wanted.path, artifact, ready, judge, simulated, engine, kept)
 
 
 def _fine_tuned(wanted: Request, ready: Prepared, judge: Judge, say: Say) -> tuple[Prepared, dict[str, Any]]:
@@ -219,7 +230,7 @@ def _describe(wanted: Request, ready: Prepared, plan: Plan, kept: tuple[Kept, ..
                           for k in kept],
         "fine_tuned": learnt or None, "judged": figures, "from_sha256": wanted.artifact.sha256}
     return dataclasses.replace(
-        wanted.artifact, precision="int8", file=wanted.path.name, calibration=calibration,
+        wanted.artifact, precision="int8", calibration=calibration,
         verification=(*wanted.artifact.verification, *checks),
         tools={**wanted.artifact.tools, "python": platform.python_version(), "onnx": version("onnx"),
                "onnxruntime": version("onnxruntime")})
@@ -234,14 +245,3 @@ def _check(step: str, score: Score, exam: Exam) -> Check:
     worst = int(np.argmin(score.agreement))
     return Check(step, None, None, None, float(score.agreement.mean()), exam.names[worst],
                  float(score.agreement[worst]), len(exam.names))
-
-
-def _write(artifact: Artifact, model: onnx.ModelProto, path: Path) -> Artifact:
-    """Write the engine under a temporary name, reopen it, rename it, and put its JSON beside it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with in_one_piece(path) as temporary:
-        onnx.save_model(model, temporary)
-        OnnxSession(temporary).close()
-        artifact = dataclasses.replace(artifact, sha256=engine_sha256(temporary))
-    write_artifact(artifact, path)
-    return artifact

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -59,7 +60,10 @@ def load_onnx(path: Path) -> onnx.ModelProto:
 
 
 def _exported(name: str, folder: Path, options: list[str]) -> Path:
-    return Path(run_exporter(["export.onnx", name, "--out", str(folder), *options]).split(": ")[0])
+    with tempfile.TemporaryDirectory(prefix="edgeseg-") as temporary:
+        record = Path(temporary) / "made.json"
+        run_exporter(["export.onnx", name, "--out", str(folder), "--json", str(record), *options])
+        return Path(json.loads(record.read_text(encoding="utf-8"))["artifact"])
 
 
 def run_exporter(words: list[str], show: Callable[[str], None] = lambda line: None) -> str:

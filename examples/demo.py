@@ -21,7 +21,7 @@ SHARED = Path(os.environ.get("EDGESEG_SHARED", "../shared"))
 
 def main() -> int:
     """Export, then run; stop at the first command that fails."""
-    from export import onnx
+    from export.onnx import __main__ as onnx
     from runtime import __main__ as runtime
 
     os.chdir(ROOT)

@@ -11,8 +11,8 @@ from runtime import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m export`."""
-    parser = cli.parser("export", "Look at this machine. Targets have commands of their own: python -m export.onnx, "
-                        "export.trt, export.coreml.", "python -m export doctor")
+    parser = cli.parser("export", "Look at this machine. Targets have commands of their own, python -m export.TARGET; "
+                        "doctor lists them.", "python -m export doctor")
     parser.add_argument("command", choices=("doctor",), help="doctor: what this machine can export to and run, which "
                         "packages that takes, and what is known not to work together; exit code 1 if there is such")
     return cli.run(_command, parser, argv)
@@ -20,10 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(args: argparse.Namespace) -> int:
     from export import doctor
+    from export.target import targets
+    from runtime.sessions import engines
 
-    machine = doctor.this_machine()
-    found = doctor.problems(machine)
-    print(doctor.report(machine, doctor.abilities(machine), found))
+    machine = doctor.this_machine(targets().values(), engines().values())
+    found = doctor.problems(machine, targets().values())
+    print(doctor.report(machine, doctor.abilities(targets(), engines()), found))
     return 1 if found else 0
 
 

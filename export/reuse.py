@@ -12,47 +12,53 @@ from runtime.artifact import open_artifact
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from export.request import Request
+    from export.target import Job
 
-SOURCES = Path(__file__).parent
+SOURCES = (Path(__file__).parent, Path(__file__).parent.parent / "calibration")
 """Our own code takes part in every export: a changed line makes a changed fingerprint."""
 
 
-def fingerprint(wanted: Request, frames: Path | None) -> str:
-    """SHA-256 of everything that decides what `export.onnx.build` writes and verifies.
+def fingerprint(name: str, job: Job) -> str:
+    """SHA-256 of everything that decides what a target's `build` writes and verifies.
 
     The network's spec, parameters and buffers; output, precision and the other options; the versions of the tools; the
-    text of our exporters; and the names, sizes and times of the verification frames.
+    text of our exporters; and the names, sizes and times of the frames for verification, calibration and accuracy.
     """
     from export.request import tools
-    from runtime.video import image_paths
+    from export.target import HOST, target
 
-    digest = hashlib.sha256()
+    wanted, digest = job.request, hashlib.sha256()
 
     def add(*values: object) -> None:
         digest.update(json.dumps(values, default=str).encode())
 
-    add(repr(wanted.spec), wanted.weights, wanted.output.value, wanted.precision, wanted.dynamic, wanted.simplify)
-    add(tools("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime"))
-    for name, tensor in wanted.network.state_dict().items():
-        add(name, tuple(tensor.shape), str(tensor.dtype))
+    add(name, repr(wanted.spec), wanted.weights, wanted.output.value, wanted.precision, wanted.dynamic, wanted.simplify)
+    add(job.allow_few, job.max_frames, job.max_drop, tools(*HOST, *target(name).packages))
+    for key, tensor in wanted.network.state_dict().items():
+        add(key, tuple(tensor.shape), str(tensor.dtype))
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     add(repr(wanted.network))  # a builder's choices: strides, activations
     theirs = {inspect.getsourcefile(type(module)) for module in wanted.network.modules()}  # a user's own, a library's
-    for path in [*sorted(SOURCES.rglob("*.py")), *sorted(Path(file) for file in theirs if file)]:
+    ours = (path for folder in SOURCES for path in sorted(folder.rglob("*.py")))
+    for path in [*ours, *sorted(Path(file) for file in theirs if file)]:
         add(path.name)
         digest.update(path.read_bytes())
-    for path in image_paths(frames) if frames else ():
-        add(path.name, path.stat().st_size, path.stat().st_mtime_ns)
+    for folder in (job.frames, job.calibration, job.data):
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()) if folder else ():
+            add(path.name, path.stat().st_size, path.stat().st_mtime_ns)
     return digest.hexdigest()
 
 
-def unchanged(path: Path, wanted: Request, frames: Path | None) -> bool:
-    """Whether `path` and its JSON are whole and were written from the same fingerprint."""
-    if not path.exists():
-        return False
-    try:
-        artifact, _ = open_artifact(path)
-    except UserError:  # damaged or of another format: export again, which overwrites it
-        return False
-    return artifact.details.get("fingerprint") == fingerprint(wanted, frames)
+def kept(name: str, job: Job) -> Path | None:
+    """The artifact in `job.out` that was made by the same job, whole; None where there is none."""
+    wanted = job.request
+    sidecars = sorted(job.out.glob(f"{wanted.spec.name}-*{wanted.precision}*.json")) if job.out.is_dir() else []
+    expected = fingerprint(name, job) if sidecars else ""
+    for sidecar in sidecars:
+        try:
+            artifact, path = open_artifact(sidecar)
+        except UserError:  # damaged, or no artifact: it is written again, over this one
+            continue
+        if artifact.target == name and artifact.details.get("fingerprint") == expected:
+            return path
+    return None

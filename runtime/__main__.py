@@ -68,8 +68,8 @@ def _outputs(group: argparse._ArgumentGroup) -> None:
 
 
 def _speed(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--engine", metavar="NAME", help="run the file with another engine than it was exported for: "
-                       "openvino reads .onnx files; default: the artifact's target")
+    group.add_argument("--engine", metavar="NAME", help="run the file with another engine than its format's own, such "
+                       "as openvino for .onnx files; python -m export doctor lists them")
     group.add_argument("--workers", type=cli.positive, metavar="N",
                        help="frames that the engine works on at a time; default: 1")
     group.add_argument("--threads", type=cli.positive, metavar="N",
@@ -145,9 +145,9 @@ def _tune(path: Path, engine: str | None) -> None:
     from runtime import tune
     from runtime.artifact import open_artifact
 
-    artifact, file = open_artifact(path, engine)
-    tuning = tune.tune(artifact, file)
-    kept = tune.remember(artifact, tuning)
+    artifact, file = open_artifact(path)
+    tuning = tune.tune(artifact, file, engine)
+    kept = tune.remember(artifact, tuning, engine)
     print(f"tuned (workers x threads): {', '.join(f'{name} {fps:.1f} FPS' for name, fps in tuning.fps.items())}; "
           f"remembered in {kept}", file=sys.stderr)
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -19,17 +19,13 @@ from runtime import decode
 from runtime.contract import contradictions
 from runtime.decode import Byte, Count, Dimension, FileName, Number, Sha256, Share, Text, Word
 from runtime.errors import UserError
-from runtime.files import write_text
+from runtime.files import in_one_piece, write_text
 from runtime.preprocess import Preprocess
 
 FORMAT = 1
 """Version of the JSON. A reader refuses any other number rather than guess."""
 
 Layout = Literal["NHWC", "NCHW", "NHW"]
-
-
-READERS = {"openvino": "onnx"}
-"""Engines that no exporter writes for, and whose files they read."""
 
 
 class OutputKind(str, Enum):
@@ -93,7 +89,8 @@ class Artifact:
 
     Attributes:
         name: the network's name.
-        target: which exporter made it, and so which session opens it: "onnx", "trt", "coreml".
+        target: the target that it was made for, which is the file's format: the name of a folder of `export/`. Which
+            engines open it is for `runtime.sessions` to say.
         precision: "fp32", "fp16", "int8", ...
         file: the engine's file name, always beside the JSON, never a path.
         sha256: of the engine file (of a sorted listing with contents where the engine is a folder).
@@ -208,19 +205,45 @@ def write_artifact(artifact: Artifact, engine: Path) -> Path:
     return target
 
 
-def open_artifact(path: str | Path, engine: str | None = None) -> tuple[Artifact, Path]:
+def publish(artifact: Artifact, path: Path, write: Callable[[Path], None],
+            check: Callable[[Artifact, Path], Artifact] = lambda artifact, _: artifact) -> Artifact:
+    """Put an engine's file or folder and its JSON in place; each is whole or not there.
+
+    Args:
+        artifact: everything but file name and hash.
+        path: where the engine goes; its folder is made when missing.
+        write: writes it under the temporary name that it is given.
+        check: reopens what was written, the artifact with its hash in hand; what it raises leaves nothing behind, and
+            what it returns is what the JSON says.
+
+    Returns:
+        The artifact as its JSON has it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with in_one_piece(path) as temporary:
+        write(temporary)
+        artifact = check(dataclasses.replace(artifact, file=path.name, sha256=engine_sha256(temporary)), temporary)
+    write_artifact(artifact, path)
+    return artifact
+
+
+def size_mb(engine: Path) -> float:
+    """Bytes of an engine's file, or of all files of its folder, in 10⁶."""
+    return sum(path.stat().st_size for path in ([engine] if engine.is_file() else engine.rglob("*"))
+               if path.is_file()) / 1e6
+
+
+def open_artifact(path: str | Path) -> tuple[Artifact, Path]:
     """Read and check an artifact.
 
     Args:
         path: the engine file or its JSON.
-        engine: of `READERS`, to run the file with another engine than the one that it was exported for: it becomes the
-            artifact's `target`. None, or the target itself, changes nothing.
 
     Returns:
         The artifact and the path of its engine, whose hash has been compared with the JSON's.
 
     Raises:
-        UserError: a file is missing, the JSON is not ours, the hash differs, or `engine` does not read such files.
+        UserError: a file is missing, the JSON is not ours, or the hash differs.
     """
     path = Path(path)
     sidecar = path if path.suffix == ".json" else json_path(path)
@@ -234,12 +257,7 @@ def open_artifact(path: str | Path, engine: str | None = None) -> tuple[Artifact
     values = _values(text, str(sidecar))
     file = _sealed(values, sidecar)
     artifact = _artifact(values, str(sidecar))
-    if engine in (None, artifact.target):
-        return artifact, file
-    if READERS.get(str(engine)) != artifact.target:
-        able = [artifact.target, *(name for name, read in READERS.items() if read == artifact.target)]
-        raise UserError(f"--engine {engine} does not read {artifact.file}; expected {' or '.join(able)}")
-    return dataclasses.replace(artifact, target=str(engine)), file
+    return artifact, file
 
 
 @dataclass(frozen=True)

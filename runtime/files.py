@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from runtime.errors import UserError
 
 @contextmanager
 def in_one_piece(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; the file there becomes `path` when the block ends without an error.
+    """A temporary name to write to; the file or folder there becomes `path` when the block ends without an error.
 
         with in_one_piece(path) as temporary:
             temporary.write_bytes(data)
@@ -27,9 +28,31 @@ def in_one_piece(path: Path) -> Iterator[Path]:
     temporary = unfinished(path)
     try:
         yield temporary
-        temporary.replace(path)
+        _replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
+
+
+def _replace(new: Path, path: Path) -> None:
+    """Rename; a folder that stands in the way is moved aside first, as no system replaces one that holds anything."""
+    old = path.with_name(f"{new.name}.old")
+    if path.is_dir():
+        path.rename(old)
+    try:
+        new.replace(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all that is in it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:

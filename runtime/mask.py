@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.artifact import OutputKind
 from runtime.errors import UserError
 
 Float = npt.NDArray[np.float32]
@@ -27,6 +29,36 @@ ClassMap = npt.NDArray[np.uint8]
 
 LOGITS_AT_ONCE = 1 << 17
 """Logits of mixed cells that are worked on together. It bounds memory to a few MB, whatever the frame and classes."""
+
+
+def planes(y: npt.NDArray[Any], layout: str) -> npt.NDArray[Any]:
+    """An engine's logits for one frame → [C, h, w], a view.
+
+    Args:
+        y: [h, w, C] or [C, h, w], without batch dimension.
+        layout: of the artifact's output, batch dimension included: "NHWC" or "NCHW".
+    """
+    return np.moveaxis(y, -1, 0) if layout == "NHWC" else y
+
+
+def from_output(y: npt.NDArray[Any], kind: OutputKind, layout: str, size: tuple[int, int], *,
+                align_corners: bool = False) -> ClassMap:
+    """What an engine returned for one frame → the class of every pixel.
+
+    Args:
+        y: its output without batch dimension: logits, or a class map.
+        kind, layout, align_corners: of the artifact.
+        size: frame (H, W) in pixels.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        UserError: as `class_map`.
+    """
+    if kind is OutputKind.CLASSES:
+        return resize_classes(y.astype(np.uint8, copy=False), size)
+    return class_map(planes(y, layout), size, align_corners=align_corners)
 
 
 def class_map(logits: Float, size: tuple[int, int], *, align_corners: bool = False) -> ClassMap:

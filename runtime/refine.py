@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from runtime.artifact import Artifact, OutputKind
 from runtime.errors import UserError
-from runtime.mask import class_map
+from runtime.mask import class_map, planes
 from runtime.preprocess import Frame
 
 Float = npt.NDArray[np.float32]
@@ -46,7 +46,7 @@ def crf(artifact: Artifact) -> Callable[[Frame, npt.NDArray[Any], Mask], Mask]:
     field = DenseCRF()
 
     def refine(frame: Frame, output: npt.NDArray[Any], mask: Mask) -> Mask:
-        logits = np.moveaxis(output, -1, 0) if artifact.output.layout == "NHWC" else output
+        logits = planes(output, artifact.output.layout)
         small = artifact.preprocess(frame)[0]
         logits = upsampled(np.asarray(logits, np.float32), small.shape[:2], artifact.align_corners)
         return class_map(field(small, logits), mask.shape, align_corners=artifact.align_corners)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime import mask
-from runtime.artifact import Artifact, OutputKind, open_artifact
+from runtime.artifact import Artifact, open_artifact
 from runtime.preprocess import Frame
 from runtime.sessions import Session, open_session
 
@@ -47,13 +47,14 @@ class Segmenter:
         Args:
             path: the engine file or its JSON.
             threads: threads that the engine may use for one frame; None lets the engine decide.
-            engine: another one than the artifact was exported for, e.g. "openvino" for an .onnx file.
+            engine: another one than the target's own, e.g. "openvino" for an .onnx file; see
+                `runtime.sessions.engine_for`.
 
         Raises:
             UserError: the artifact is damaged, or no engine here can run it.
         """
-        artifact, file = open_artifact(path, engine)
-        return cls(artifact, open_session(artifact, file, threads=threads))
+        artifact, file = open_artifact(path)
+        return cls(artifact, open_session(artifact, file, engine=engine, threads=threads))
 
     def __call__(self, frame: Frame) -> Result:
         """Segment one frame.
@@ -85,10 +86,8 @@ class Segmenter:
 
     def mask(self, y: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
         """What `infer` returned → uint8 [H, W], the class of every pixel of a frame of `size`."""
-        if self.artifact.output_kind is OutputKind.CLASSES:
-            return mask.resize_classes(y.astype(np.uint8, copy=False), size)
-        logits = np.moveaxis(y, -1, 0) if self.artifact.output.layout == "NHWC" else y
-        return mask.class_map(logits, size, align_corners=self.artifact.align_corners)
+        a = self.artifact
+        return mask.from_output(y, a.output_kind, a.output.layout, size, align_corners=a.align_corners)
 
     def close(self) -> None:
         """Release the engine."""

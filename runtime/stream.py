@@ -85,13 +85,14 @@ class Stream:
                  workers: int | None = None, threads: int | None = None, draw: bool = True, alpha: float = 0.5,
                  every: int = 1, warp: bool = True, smooth: bool = False, refine: Refine | None = None,
                  engine: str | None = None) -> None:
-        self.artifact, file = open_artifact(artifact, engine)
+        self.artifact, file = open_artifact(artifact)
         opened = open_source(source) if isinstance(source, str) else source
         self.source = opened if isinstance(opened, Source) else from_frames(opened)
         self.policy = policy or (Policy.LATEST if self.source.live else Policy.EVERY)
-        self.workers, self.threads = _setting(self.artifact, self.policy, workers, threads)
-        self._segmenters = [Segmenter(self.artifact, open_session(self.artifact, file, threads=self.threads))
-                            for _ in range(self.workers)]
+        self.workers, self.threads = _setting(self.artifact, engine, self.policy, workers, threads)
+        self._segmenters = [
+            Segmenter(self.artifact, open_session(self.artifact, file, engine=engine, threads=self.threads))
+            for _ in range(self.workers)]
         self._temporal = _temporal(self.artifact, every, warp, smooth)
         self._refine = refine
         self._painter = Painter(self.artifact.classes, self.artifact.palette, alpha) if draw else None
@@ -217,9 +218,10 @@ def _temporal(artifact: Artifact, every: int, warp: bool, smooth: bool) -> Tempo
     return Temporal(artifact, every=every, warp=warp, smooth=smooth)
 
 
-def _setting(artifact: Artifact, policy: Policy, workers: int | None, threads: int | None) -> tuple[int, int | None]:
+def _setting(artifact: Artifact, engine: str | None, policy: Policy, workers: int | None,
+             threads: int | None) -> tuple[int, int | None]:
     """Workers and threads: as given, else as measured here before, else one worker and the engine's own choice."""
-    if workers is None and threads is None and (tuning := recall(artifact)):
+    if workers is None and threads is None and (tuning := recall(artifact, engine)):
         setting = tuning.setting(policy)
         return setting.workers, setting.threads
     workers = workers or 1

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from runtime.artifact import Artifact, OutputKind
 from runtime.errors import UserError
 from runtime.job import Job
+from runtime.mask import planes
 from runtime.overlay import Mask
 from runtime.preprocess import Frame
 
@@ -62,7 +63,7 @@ class Temporal:
                             try_=f"python -m export.onnx {artifact.name} --output low")
         assert every >= 1
         self._every, self._warp, self._smooth = every, warp, smooth
-        self._classes_last = artifact.output.layout == "NHWC"
+        self._layout = artifact.output.layout
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         # Of the key frame, as `plan` sees it, which runs ahead.
         self._gray: npt.NDArray[np.uint8] | None = None
@@ -90,11 +91,11 @@ class Temporal:
         if not self._smooth:
             return
         assert job.output is not None
-        logits = job.output if self._classes_last else np.moveaxis(job.output, 0, -1)
+        logits = np.moveaxis(planes(job.output, self._layout), 0, -1)
         if job.flow is not None and self._logits is not None:
             logits = BLEND * logits + np.float32(1 - BLEND) * warp_logits(self._logits, job.flow)
         self._logits = logits
-        job.output = logits if self._classes_last else np.moveaxis(logits, -1, 0)
+        job.output = logits if self._layout == "NHWC" else np.moveaxis(logits, -1, 0)
 
     def share(self, job: Job) -> None:
         """Keep a key frame's mask, or make another frame's from it."""

@@ -14,7 +14,6 @@ import platform
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -24,7 +23,7 @@ import numpy as np
 from runtime.artifact import Artifact
 from runtime.channel import Policy
 from runtime.files import cache_folder, write_text
-from runtime.sessions import Session, open_session
+from runtime.sessions import Session, engine_for, engines, open_session
 
 log = logging.getLogger(__name__)
 
@@ -76,20 +75,22 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def tune(artifact: Artifact, engine: Path, *, settings: Iterable[Setting] | None = None,
+def tune(artifact: Artifact, path: Path, engine: str | None = None, *, settings: Iterable[Setting] | None = None,
          rate: Callable[[list[Session], np.ndarray, float], float] | None = None) -> Tuning:
     """Measure every setting in turns, round after round, so that a busy moment meets all of them alike.
 
     Args:
         artifact: what the JSON says; a dynamic one is measured at its nominal size.
-        engine: its file.
+        path: its file.
+        engine: as in `runtime.sessions.engine_for`.
         settings: what to try; None for `candidates(cores())`.
         rate: (sessions, input, seconds) → frames per second; for tests.
     """
     tried = list(settings or candidates(cores()))
     measure = rate or _rate
     x = np.random.default_rng(0).integers(0, 256, (1, *artifact.preprocess.size, 3), np.uint8)
-    opened = {s: [open_session(artifact, engine, threads=s.threads) for _ in range(s.workers)] for s in tried}
+    opened = {s: [open_session(artifact, path, engine=engine, threads=s.threads) for _ in range(s.workers)]
+              for s in tried}
     try:
         for sessions in opened.values():
             for session in sessions:
@@ -122,10 +123,10 @@ def _rate(sessions: list[Session], x: np.ndarray, seconds: float) -> float:
     return sum(counts) / (perf_counter() - start)
 
 
-def recall(artifact: Artifact) -> Tuning | None:
+def recall(artifact: Artifact, engine: str | None = None) -> Tuning | None:
     """What was remembered for this artifact on this machine; None when nothing was, or it cannot be read."""
     try:
-        values = json.loads(_path(artifact).read_text(encoding="utf-8"))
+        values = json.loads(_path(artifact, engine_for(artifact, engine)).read_text(encoding="utf-8"))
         return Tuning(Setting(**values["every"]), Setting(**values["latest"]), values["fps"])
     except FileNotFoundError:
         return None
@@ -134,34 +135,32 @@ def recall(artifact: Artifact) -> Tuning | None:
         return None
 
 
-def remember(artifact: Artifact, tuning: Tuning) -> Path:
+def remember(artifact: Artifact, tuning: Tuning, engine: str | None = None) -> Path:
     """Keep it for the next time; atomic.
 
     Returns:
         The file.
     """
-    path = _path(artifact)
+    name = engine_for(artifact, engine)
+    path = _path(artifact, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    values = asdict(tuning) | {"artifact": artifact.file, "machine": _machine(artifact.target)}
+    values = asdict(tuning) | {"artifact": artifact.file, "machine": _machine(name)}
     write_text(path, json.dumps(values, indent=2) + "\n")
     return path
 
 
-def _path(artifact: Artifact) -> Path:
+def _path(artifact: Artifact, engine: str) -> Path:
     """`<cache>/edgeseg/tune-<hash of engine and machine>.json`."""
-    key = hashlib.sha256(json.dumps([artifact.sha256, *_machine(artifact.target)]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([artifact.sha256, *_machine(engine)]).encode()).hexdigest()[:16]
     return cache_folder() / f"tune-{key}.json"
 
 
-def _machine(target: str) -> list[str]:
-    """What must be the same for a measurement to hold: processor, cores that we may use, engine and its version."""
-    try:
-        engine = version({"onnx": "onnxruntime"}.get(target, target))
-    except PackageNotFoundError:
-        engine = ""
+def _machine(engine: str) -> list[str]:
+    """What must be the same for a measurement to hold: processor, cores that we may use, engine and its versions."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return [platform.machine(), name or platform.processor(), str(cores()), target, engine]
+    versions = [f"{package} {number}" for package, number in engines()[engine].versions().items()]
+    return [platform.machine(), name or platform.processor(), str(cores()), engine, *versions]

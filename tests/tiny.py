@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from calibration.data.frames import drawn_frame
-from export.onnx import build
 from export.request import Request
 from export.spec import CAMVID, ModelSpec, Preprocess
+from export.target import Job, build
 from runtime.artifact import OutputKind
 
 SPEC = ModelSpec(name="tiny", builder="TinyNetwork", preprocess=Preprocess((32, 48)), classes=CAMVID, stride=4,
@@ -52,7 +52,7 @@ def request(**options: object) -> Request:
 
 def artifact(folder: Path, output: OutputKind = OutputKind.LOW) -> Path:
     """An exported .onnx with its JSON."""
-    return build(request(output=output), folder)
+    return build("onnx", Job(request(output=output), folder))
 
 
 def clip(path: Path, frames: int = 12, size: tuple[int, int] = (64, 96)) -> Path:

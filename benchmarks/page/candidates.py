@@ -53,18 +53,18 @@ def joined(rows: Iterable[Measurement]) -> list[Candidate]:
     for entry in sorted(rows, key=lambda entry: entry.at):
         if entry.sha256:
             threads = entry.details.get("threads", 0) if entry.kind == "latency" else 0
-            newest[entry.sha256, entry.target, entry.kind, threads] = entry
-    found = [Candidate(entry, {kind: other for (sha256, target, kind, _), other in newest.items()
-                               if sha256 == entry.sha256 and kind != "latency"
-                               and (target == entry.target or kind == "complexity")})
+            newest[entry.sha256, entry.engine, entry.kind, threads] = entry
+    found = [Candidate(entry, {kind: other for (sha256, engine, kind, _), other in newest.items()
+                               if sha256 == entry.sha256 and kind != "latency" and engine in (entry.engine, "")})
              for entry in newest.values() if entry.kind == "latency"]
     return sorted(found, key=lambda candidate: candidate.p50)
 
 
-def skipped(rows: Iterable[Measurement], candidates: Sequence[Candidate]) -> list[Measurement]:
+def skipped(rows: Sequence[Measurement], candidates: Sequence[Candidate]) -> list[Measurement]:
     """What could not be measured, unless a later run did."""
-    done = {(c.latency.name, c.latency.size, c.latency.precision) for c in candidates}
-    last = {(entry.name, entry.size, entry.precision): entry for entry in rows if entry.kind == "skipped"}
+    done = {(e.name, e.size, e.target, e.precision) for e in (*(c.latency for c in candidates), *rows)
+            if e.kind in ("latency", "built")}
+    last = {(e.name, e.size, e.target, e.precision): e for e in rows if e.kind == "skipped"}
     return [entry for key, entry in last.items() if key not in done]
 
 

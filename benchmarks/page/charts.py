@@ -58,7 +58,7 @@ def _point(c: Candidate, colour: str) -> Figure:
     hover = (f"<b>{c.label}</b><br>p50 {v['p50_ms']:.2f} ms ({v['p50_low_ms']:.2f} to {v['p50_high_ms']:.2f})"
              f"<br>p90 {v['p90_ms']:.2f} ms<br>mIoU {100 * a['miou']:.2f} % ({100 * a['miou_low']:.1f} to "
              f"{100 * a['miou_high']:.1f}){notes}")
-    name = f"{c.latency.name} {c.latency.size[0]}×{c.latency.size[1]} {c.latency.precision} {c.latency.target}"
+    name = f"{c.latency.name} {c.latency.size[0]}×{c.latency.size[1]} {c.latency.precision} {c.latency.engine}"
     return {"type": "scatter", "mode": "markers", "name": c.label, "text": [name], "textposition": "bottom right",
             "x": [v["p50_ms"]], "y": [100 * a["miou"]],
             "marker": {"symbol": symbol, "size": 13, "color": colour, "line": {"width": 2 if c.invalid else 1}},
@@ -69,7 +69,7 @@ def _point(c: Candidate, colour: str) -> Figure:
 
 def facets(c: Candidate) -> dict[str, str]:
     """What filters look at."""
-    return {"network": c.latency.name, "engine": c.latency.target, "precision": c.latency.precision,
+    return {"network": c.latency.name, "engine": c.latency.engine, "precision": c.latency.precision,
             "size": f"{c.latency.size[0]}x{c.latency.size[1]}"}
 
 

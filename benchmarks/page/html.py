@@ -13,16 +13,18 @@ from benchmarks.measurement import Measurement
 from benchmarks.page import charts
 from benchmarks.page.candidates import Candidate
 from benchmarks.page.text import filled, marks
+from benchmarks.page.untimed import Untimed, cells
 from benchmarks.page.verdict import Verdict
 from runtime.errors import MissingLibrary
 
 
-def page(candidates: Sequence[Candidate], skipped: Sequence[Measurement], decision: Verdict, max_ms: float | None,
-         folders: Sequence[Path], command: str) -> str:
+def page(candidates: Sequence[Candidate], untimed: Sequence[Untimed], skipped: Sequence[Measurement],
+         decision: Verdict, max_ms: float | None, folders: Sequence[Path], command: str) -> str:
     """The page.
 
     Args:
         candidates: fastest first.
+        untimed: what nothing ran here.
         skipped: what could not be measured.
         decision: what to ship.
         max_ms: the budget, drawn as a line.
@@ -48,7 +50,7 @@ def page(candidates: Sequence[Candidate], skipped: Sequence[Measurement], decisi
         "headline": escape(decision.headline), "reasons": _list(decision.reasons), "warning": _warning(candidates),
         "filters": _filters(candidates), "table": _table(candidates, decision), "classes": _classes(candidates),
         "profiles": _profiles(profiled), "videos": _videos(candidates),
-        "overlays": _overlays(candidates, folders), "skipped": _skipped(skipped),
+        "overlays": _overlays(candidates, folders), "skipped": _skipped(skipped), "untimed": _untimed(untimed),
         "conditions": _conditions(candidates), "commands": _commands(candidates), "command": escape(command),
         "count": str(len(candidates)),
     }
@@ -191,6 +193,16 @@ def _picture(file: str, name: str, folders: Sequence[Path]) -> str:
         return f"<span class='missing'>{escape(file)} is missing</span>"
     return (f"<img alt='{escape(name)}' title='{escape(name)}' "
             f"src='data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}'>")
+
+
+def _untimed(untimed: Sequence[Untimed]) -> str:
+    """A table of its own: a time that nobody took is no zero."""
+    if not untimed:
+        return ""
+    rows = "".join("<tr><th>{}</th><td>{}</td><td>{}</td><td class='words'>{}</td></tr>".format(
+        *map(escape, cells(entry))) for entry in untimed)
+    return ("<h3>Not timed: no engine of this machine runs them</h3><div class='scroll'><table id='untimed'><thead><tr>"
+            f"<th></th><th>mIoU</th><th>file MB</th><th>judged</th></tr></thead><tbody>{rows}</tbody></table></div>")
 
 
 def _skipped(skipped: Sequence[Measurement]) -> str:

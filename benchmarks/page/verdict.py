@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.page.candidates import Candidate
+from benchmarks.page.untimed import Untimed
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def verdict(candidates: Sequence[Candidate], max_ms: float | None, max_drop: float | None) -> Verdict:
+def verdict(candidates: Sequence[Candidate], max_ms: float | None, max_drop: float | None,
+            untimed: Sequence[Untimed] = ()) -> Verdict:
     """Choose.
 
     Nine frames in ten must be done within `max_ms` (p90), as a camera waits for nobody. `max_drop` says how much
@@ -33,7 +35,14 @@ def verdict(candidates: Sequence[Candidate], max_ms: float | None, max_drop: flo
         candidates: rows that are invalid do not take part.
         max_ms: milliseconds from frame to mask; None for any.
         max_drop: points of mIoU below the best candidate; None for any.
+        untimed: artifacts that nothing ran here; they are never chosen, and what could not be checked is said.
     """
+    decision = _decision(candidates, max_ms, max_drop)
+    unchecked = tuple(line for entry in untimed if (line := entry.unchecked(max_ms, max_drop)))
+    return replace(decision, reasons=decision.reasons + unchecked)
+
+
+def _decision(candidates: Sequence[Candidate], max_ms: float | None, max_drop: float | None) -> Verdict:
     trusted = [c for c in candidates if not c.invalid]
     scored = [c for c in trusted if c.miou is not None]
     if not scored:

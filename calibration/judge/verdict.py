@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from calibration.judge.processor import Processor, this_processor
 from calibration.quantise.quantize import Plan, int8_from_float
 from calibration.recipe import Outcome, Request, drop_in_words
 from calibration.source import load_onnx
+from runtime.artifact import Artifact
 from runtime.cli import progress
-from runtime.sessions.onnx import OnnxSession, library
-from runtime.sessions.openvino import OpenvinoSession
+from runtime.sessions import engines, open_session, readers
+from runtime.sessions.onnx import library
 
 ROUNDS = 30
 """Interleaved rounds: every engine runs once in each, so that all see the same weather on a busy machine."""
@@ -41,7 +42,7 @@ class Speed:
     """One engine with one file.
 
     Attributes:
-        engine: "ONNX Runtime" or "OpenVINO".
+        engine: its title.
         kind: "float32" or "int8".
         median_ms: of all rounds.
         ratio: median over rounds of its time / float32's time on the same engine; 1 for float32 itself.
@@ -58,15 +59,22 @@ def verdict(wanted: Request, outcome: Outcome) -> str:
     rows = ["", _heading(outcome.judge)]
     rows.append(_row("float32", wanted.engine.stat().st_size, outcome.judge, outcome.judge.reference))
     rows.append(_row("INT8, simulated in float", outcome.path.stat().st_size, outcome.judge, outcome.simulated))
-    rows.append(_row("INT8, ONNX Runtime's kernels", outcome.path.stat().st_size, outcome.judge, outcome.engine))
-    if has_openvino():
-        score = outcome.judge.score(OpenvinoSession(outcome.path), "OpenVINO")
-        rows.append(_row("INT8, OpenVINO's kernels", outcome.path.stat().st_size, outcome.judge, score))
+    for name, title in able(outcome.artifact).items():
+        score = outcome.engine
+        if name != outcome.artifact.target:
+            with closing(open_session(outcome.artifact, outcome.path, engine=name)) as session:
+                score = outcome.judge.score(session, title)
+        rows.append(_row(f"INT8, {title}'s kernels", outcome.path.stat().st_size, outcome.judge, score))
     for name, model in _small(outcome).items():
         rows.append(_row(name, model.ByteSize(), outcome.judge, outcome.judge.score(Simulated(model), name)))
     frame = wanted.artifact.preprocess(outcome.judge.exam.frames[0])
-    speeds = measure_speed({(engine, kind): run for engine, opened in _engines().items() for kind, run in
-                            (("float32", opened(wanted.engine)), ("int8", opened(outcome.path)))}, frame)
+    with ExitStack() as stack:
+        runs: dict[tuple[str, str], Run] = {}
+        for name, title in able(outcome.artifact).items():
+            for kind, artifact, path in (("float32", wanted.artifact, wanted.engine),
+                                         ("int8", outcome.artifact, outcome.path)):
+                runs[title, kind] = stack.enter_context(closing(open_session(artifact, path, engine=name))).run
+        speeds = measure_speed(runs, frame)
     rows += ["", f"{'':<30}{'ms':>7}  against float32 on the same engine ({ROUNDS} interleaved rounds)"]
     rows += [f"{f'{s.engine}, {s.kind}':<30}{s.median_ms:>7.1f}  {s.ratio:.2f}x" for s in speeds]
     return "\n".join([*rows, "", conclusion(speeds, this_processor(), fusion(outcome.path))])
@@ -149,17 +157,9 @@ def measure_speed(runs: Mapping[tuple[str, str], Run], frame: npt.NDArray[np.uin
             for (engine, kind), ms in times.items()]
 
 
-def has_openvino() -> bool:
-    """Whether the second engine is installed."""
-    return importlib.util.find_spec("openvino") is not None
-
-
-def _engines() -> dict[str, Callable[[Path], Run]]:
-    """The engines of this machine that run .onnx files."""
-    found: dict[str, Callable[[Path], Run]] = {"ONNX Runtime": lambda path: OnnxSession(path).run}
-    if has_openvino():
-        found["OpenVINO"] = lambda path: OpenvinoSession(path).run
-    return found
+def able(artifact: Artifact) -> dict[str, str]:
+    """Name and title of every engine of this machine that runs an artifact."""
+    return {name: engines()[name].title for name in readers(artifact.target) if not engines()[name].hindrance()}
 
 
 def _heading(judge: Judge) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from export.coreml.package import CPU_ONLY, operations, size_mb
+from export.coreml.package import CPU_ONLY, operations
 from export.coreml.reference import read_package
+from runtime.artifact import size_mb
 from runtime.sessions.coreml import on_mac
 
 

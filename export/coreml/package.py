@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import uuid
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.artifact import Artifact, OutputKind, TensorInfo, to_json
+from runtime.artifact import Artifact, OutputKind, size_mb, to_json
 from runtime.sessions.coreml import on_mac
 
 if TYPE_CHECKING:
@@ -35,24 +34,20 @@ def planned(wanted: Request, target: str, image: bool) -> Artifact:
         target: the oldest system, e.g. "iOS17".
         image: whether the input is an image or a multi-array.
     """
+    from export.describe import described
     from export.request import tools
 
-    entry, classes = wanted.spec, wanted.output is OutputKind.CLASSES
-    height, width = entry.preprocess.size
-    channels = () if classes else (len(entry.classes.names),)
-    return Artifact(
-        name=entry.name, target="coreml", precision=wanted.precision,
-        file=f"{wanted.stem}{'' if image else '-tensor'}.mlpackage", sha256="",
-        input=TensorInfo("image", (1, height, width, 3), "uint8", "NHWC"),
-        output=TensorInfo(wanted.output.value, (1, *channels, height, width), "uint8" if classes else "float32",
-                          "NHW" if classes else "NCHW"),
-        output_kind=wanted.output, stride=entry.stride, align_corners=entry.align_corners,
-        preprocess=entry.preprocess, classes=entry.classes.names, palette=entry.classes.palette,
-        weights=wanted.weights, tools=tools("torch", "coremltools"),
-        details={"deployment_target": target, "licence": entry.licence, "input": "image" if image else "tensor",
+    classes = wanted.output is OutputKind.CLASSES
+    height, width = wanted.spec.preprocess.size
+    channels = () if classes else (len(wanted.spec.classes.names),)
+    artifact = described(
+        wanted, "coreml", tools=tools("torch", "coremltools"), shape=(1, *channels, height, width),
+        names=("image", wanted.output.value), layout="NHW" if classes else "NCHW",
+        details={"deployment_target": target, "licence": wanted.spec.licence, "input": "image" if image else "tensor",
                  "input_on_device": "pixel buffer (32BGRA, 420f, …), converted by Core ML" if image else
                  "float32 [1, 3, H, W], blue, green, red, 0..255",
                  "output_on_device": "int32" if classes else "float32"})
+    return dataclasses.replace(artifact, file=f"{wanted.stem}{'' if image else '-tensor'}.mlpackage")
 
 
 def finished(artifact: Artifact, program: Program, package: Path) -> Artifact:
@@ -66,7 +61,7 @@ def finished(artifact: Artifact, program: Program, package: Path) -> Artifact:
     return dataclasses.replace(artifact, output=dataclasses.replace(artifact.output, shape=shape), details=details)
 
 
-def described(spec: Any, artifact: Artifact) -> None:
+def label(spec: Any, artifact: Artifact) -> None:
     """Fill in a model's protobuf, in place: descriptions, licence, labels and colours, preview, our JSON.
 
     Args:
@@ -107,7 +102,7 @@ def save(model: Any, artifact: Artifact, package: Path) -> Path:
 
     Args:
         model: MLModel.
-        artifact: see `described`.
+        artifact: see `label`.
         package: folder to write; must not exist.
 
     Returns:
@@ -120,36 +115,13 @@ def save(model: Any, artifact: Artifact, package: Path) -> Path:
     entries = manifest["itemInfoEntries"]
     root = entries[manifest["rootModelIdentifier"]]
     spec = model.get_spec()
-    described(spec, artifact)
+    label(spec, artifact)
     (package / "Data" / root["path"]).write_bytes(spec.SerializeToString(deterministic=True))
     named = {str(uuid.uuid5(NAMESPACE, entry["path"])): entry for entry in entries.values()}
     manifest["itemInfoEntries"] = dict(sorted(named.items()))
     manifest["rootModelIdentifier"] = str(uuid.uuid5(NAMESPACE, root["path"]))
     manifest_path.write_text(json.dumps(manifest, indent=4) + "\n", encoding="utf-8")
     return package
-
-
-def publish(package: Path, target: Path) -> None:
-    """Copy a finished package to its place under a temporary name, then rename; an older one makes way for it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (target.with_name(f".{target.name}.{tag}.tmp") for tag in ("new", "old"))
-    try:
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        shutil.copytree(package, new)
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-    finally:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def size_mb(package: Path) -> float:
-    """Bytes of all files, in 10⁶."""
-    return sum(p.stat().st_size for p in package.rglob("*") if p.is_file()) / 1e6
 
 
 def operations(program: Program) -> dict[str, int]:

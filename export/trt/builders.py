@@ -21,7 +21,7 @@ from export.trt.library import Library
 from runtime.cuda import Gpu
 from runtime.errors import UserError
 from runtime.files import in_one_piece
-from runtime.plan import header_problem, log_of
+from runtime.sessions._plan import header_problem, log_of
 
 Shape = tuple[int, ...]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime.cuda import Gpu
 from runtime.errors import UserError
-from runtime.plan import import_library
+from runtime.sessions._plan import import_library
 
 
 @dataclass(frozen=True)

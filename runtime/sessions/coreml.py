@@ -17,6 +17,7 @@ import numpy.typing as npt
 from runtime.artifact import Artifact, OutputKind
 from runtime.contract import Port, hold_against_engine
 from runtime.errors import MissingLibrary, UserError
+from runtime.sessions import Engine
 
 UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+ne": "CPU_AND_NE"}
 """Our names of the processors that Core ML may use, and coremltools'."""
@@ -28,6 +29,10 @@ UNITS_VARIABLE = "EDGESEG_COREML_UNITS"
 def on_mac() -> bool:
     """Whether Core ML is there."""
     return platform.system() == "Darwin"
+
+
+ENGINE = Engine("Core ML", reads=("coreml",), packages=("coremltools", "pillow"), extra="coreml",
+                lacks=lambda: "" if on_mac() else "needs macOS")
 
 
 class CoremlSession:
@@ -113,6 +118,6 @@ def settled(y: npt.NDArray[Any], kind: OutputKind) -> npt.NDArray[Any]:
     return y.astype(np.uint8 if kind is OutputKind.CLASSES else np.float32)
 
 
-def open(artifact: Artifact, engine: Path, *, threads: int | None = None) -> CoremlSession:
+def open(artifact: Artifact, path: Path, *, threads: int | None = None) -> CoremlSession:
     """Open an artifact's `.mlpackage`; see `runtime.sessions.open_session`. Core ML chooses its threads itself."""
-    return CoremlSession(engine, artifact, os.environ.get(UNITS_VARIABLE, "all"))
+    return CoremlSession(path, artifact, os.environ.get(UNITS_VARIABLE, "all"))

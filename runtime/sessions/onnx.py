@@ -12,6 +12,9 @@ import numpy.typing as npt
 from runtime.artifact import Artifact
 from runtime.contract import Port, hold_against_engine
 from runtime.errors import MissingLibrary, UserError
+from runtime.sessions import Engine
+
+ENGINE = Engine("ONNX Runtime", reads=("onnx",), packages=("onnxruntime",))
 
 
 def library() -> Any:
@@ -72,9 +75,9 @@ class OnnxSession:
         self._session = None
 
 
-def open(artifact: Artifact, engine: Path, *, threads: int | None = None) -> OnnxSession:
+def open(artifact: Artifact, path: Path, *, threads: int | None = None) -> OnnxSession:
     """Open an artifact's `.onnx` file; see `runtime.sessions.open_session`."""
-    session = OnnxSession(engine, threads=threads)
+    session = OnnxSession(path, threads=threads)
     hold_against_engine(artifact, *session.ports())
     return session
 

@@ -13,6 +13,9 @@ import numpy.typing as npt
 from runtime.artifact import Artifact
 from runtime.contract import Port, hold_against_engine
 from runtime.errors import MissingLibrary, UserError
+from runtime.sessions import Engine
+
+ENGINE = Engine("OpenVINO", reads=("onnx",), packages=("openvino",), extra="openvino")
 
 
 @functools.cache
@@ -64,9 +67,9 @@ class OpenvinoSession:
         self._compiled = None
 
 
-def open(artifact: Artifact, engine: Path, *, threads: int | None = None) -> OpenvinoSession:
+def open(artifact: Artifact, path: Path, *, threads: int | None = None) -> OpenvinoSession:
     """Open an artifact's `.onnx` file; see `runtime.sessions.open_session`."""
-    session = OpenvinoSession(engine, threads=threads)
+    session = OpenvinoSession(path, threads=threads)
     hold_against_engine(artifact, *session.ports())
     return session
 

@@ -18,7 +18,20 @@ from runtime.artifact import Artifact
 from runtime.contract import Port, hold_against_engine
 from runtime.errors import UserError
 from runtime.files import cache_folder, in_one_piece
-from runtime.plan import HEADER_PROBLEMS, check_machine, header_problem, import_library, log_of, plan_name
+from runtime.sessions import Engine
+from runtime.sessions._plan import HEADER_PROBLEMS, check_machine, header_problem, import_library, log_of, plan_name
+
+
+def _lacks() -> str:
+    try:
+        cuda.gpu()
+    except UserError as error:
+        return error.what
+    return ""
+
+
+ENGINE = Engine("TensorRT", reads=("trt",), packages=("cuda-bindings",), extra="trt",
+                one_of=("tensorrt-rtx-cu13", "tensorrt"), lacks=_lacks)
 
 logger = logging.getLogger(__name__)
 
@@ -164,9 +177,9 @@ class TrtSession:
         self._context = self._engine = self._runtime = None
 
 
-def open(artifact: Artifact, engine: Path, *, threads: int | None = None) -> TrtSession:
+def open(artifact: Artifact, path: Path, *, threads: int | None = None) -> TrtSession:
     """Open an artifact's plan; see `runtime.sessions.open_session`."""
-    return TrtSession(artifact, engine)
+    return TrtSession(artifact, path)
 
 
 def _ports(trt: Any, engine: Any) -> tuple[list[Port], list[Port]]:

@@ -21,7 +21,7 @@ def latency(name: str = "fast", precision: str = "fp32", p50: float = 10.0, **ch
                                                       "mask": 0.1 * p50}}
     entry = Measurement("latency", name, "onnx", precision, (360, 480), "low", f"{name}.onnx", sha256(name, precision),
                         values, 1024, {"cpu": "abacus", "cores": 2}, f"python -m benchmarks latency {name}.onnx",
-                        "2026-11-21T00:00:00+00:00", details=details)
+                        "2026-11-21T00:00:00+00:00", details=details, engine="onnx")
     return dataclasses.replace(entry, **changes)
 
 
@@ -45,9 +45,16 @@ def layers(name: str = "fast", precision: str = "fp32") -> Measurement:
                                details={"layers": found, "words": [f"{name} runs at 60 % of this processor's peak."]})
 
 
+def built(name: str = "packed", precision: str = "int8", **changes: Any) -> Measurement:
+    """An artifact that nothing ran."""
+    return dataclasses.replace(latency(name, precision), kind="built", target="coreml", engine="", samples=1,
+                               values={"model_mb": 3.5}, details={"judged": "built, not executed", "title": "Core ML"},
+                               **changes)
+
+
 def skipped(name: str = "absent", reason: str = "it has no bundled weights") -> Measurement:
     """What could not be measured."""
-    return dataclasses.replace(latency(name), kind="skipped", sha256="", values={}, details={"reason": reason})
+    return dataclasses.replace(latency(name), kind="skipped", sha256="", engine="", values={}, details={"reason": reason})
 
 
 def sha256(name: str, precision: str) -> str:

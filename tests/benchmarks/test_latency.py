@@ -21,7 +21,7 @@ RULE = Rule(queries=6, seconds=0, rounds=3, quick=True)
 
 @pytest.fixture(scope="module")
 def rows(engine: Path) -> list[Measurement]:
-    return measure([engine], [1, 2], RULE)
+    return measure([(engine, None)], [1, 2], RULE)
 
 
 def test_every_artifact_and_thread_count_gets_a_row_with_the_samples_that_the_rule_asks_for(
@@ -63,7 +63,7 @@ def test_busy_machine_makes_the_row_invalid_and_the_table_says_so(
     clock = iter(range(1000))
     monkeypatch.setattr(machine, "snapshot", lambda: machine.Snapshot(float(n := next(clock)), 2.0 * n, 0, None, None))
     monkeypatch.setattr(machine, "core_count", lambda: 2)  # both were busy all the time, hardly with our work
-    entry, = measure([engine], rule=RULE)
+    entry, = measure([(engine, None)], rule=RULE)
     assert len(entry.invalid) >= 1
     assert "the machine was busy" in entry.invalid[0]
     assert f"INVALID {entry.label}" in table([entry])

@@ -38,8 +38,8 @@ def test_thread_counts_of_one_artifact_are_candidates_of_their_own_and_share_its
 
 def test_two_engines_of_one_artifact_are_candidates_of_their_own_with_their_own_accuracy_and_shared_counts() -> None:
     counts = replace(rows.latency(), kind="complexity")
-    found = joined([rows.latency(), rows.accuracy(), counts, rows.latency(p50=5, target="openvino"),
-                    rows.accuracy(miou=0.5, target="openvino")])
+    found = joined([rows.latency(), rows.accuracy(), counts, rows.latency(p50=5, engine="openvino"),
+                    rows.accuracy(miou=0.5, engine="openvino")])
     assert [(c.label, c.miou) for c in found] == [("fast 360x480 fp32 openvino", 0.5), ("fast 360x480 fp32 onnx", 0.6)]
     assert all("complexity" in c.others for c in found)
 

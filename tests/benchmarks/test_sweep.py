@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,15 +7,18 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import latency, roofline, sweep
+from benchmarks import complexity, latency, roofline, sweep
 from benchmarks.latency import Record, Rule
-from benchmarks.measurement import Measurement, read, to_line
+from benchmarks.measurement import Measurement, read, row, to_line
 from benchmarks.sweep import Candidate, Sweep, candidates, main, run
 from calibration.data.frames import drawn_frame
-from runtime.artifact import engine_sha256, open_artifact, write_artifact
+from export.target import Job, build
+from runtime.artifact import open_artifact, size_mb
 from runtime.errors import UserError
+from runtime.sessions import engines
+from tests import tiny
 
-TINY = Candidate("tiny", (32, 48), "fp32", None)
+TINY = Candidate("tiny", (32, 48), "onnx", "fp32", None)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-KINDS = [("complexity", "onnx"), ("layers", "onnx"), ("accuracy", "onnx"), ("accuracy", "openvino"),
+KINDS = [("complexity", ""), ("layers", "onnx"), ("accuracy", "onnx"), ("accuracy", "openvino"),
          ("latency", "onnx"), ("latency", "openvino")]
 """The rows of one artifact with two engines."""
 
@@ -56,7 +58,7 @@ def plan(data: Path, engine: Path, profile: Measurement, tmp_path: Path, monkeyp
     monkeypatch.setattr(Record, "complaints", lambda record: ())  # as on an idle machine
     monkeypatch.setattr(latency, "QUICK", Rule(4, 0, 2, quick=True))
     monkeypatch.setattr(roofline, "measure", lambda path, threads, runs: profile)
-    return Sweep(data, None, tmp_path, (1,), ("onnx", "openvino"), True, 3)
+    return Sweep(data, None, tmp_path, (1,), {"onnx": ("onnx", "openvino"), "coreml": ()}, True, 3)
 
 
 def silent(line: str) -> None:
@@ -66,7 +68,7 @@ def silent(line: str) -> None:
 def test_speed_accuracy_and_counts_come_from_the_same_artifact(plan: Sweep) -> None:
     run(plan, [TINY], silent)
     found = read(plan.rows)
-    assert [(entry.kind, entry.target) for entry in found] == KINDS
+    assert [(entry.kind, entry.engine) for entry in found] == KINDS
     assert len({entry.sha256 for entry in found}) == 1
     accuracy = found[2]
     assert accuracy.samples == 3
@@ -89,7 +91,7 @@ def test_what_a_busy_machine_made_invalid_is_measured_again(plan: Sweep, monkeyp
         busy.setattr(Record, "complaints", lambda record: ("the machine was busy",))
         run(plan, [TINY], silent)
     run(plan, [TINY], silent)
-    found = [(entry.target, bool(entry.invalid)) for entry in read(plan.rows) if entry.kind == "latency"]
+    found = [(entry.engine, bool(entry.invalid)) for entry in read(plan.rows) if entry.kind == "latency"]
     assert found == [("onnx", True), ("openvino", True), ("onnx", False), ("openvino", False)]
 
 
@@ -98,47 +100,60 @@ def test_run_after_a_kill_measures_what_is_missing(plan: Sweep) -> None:
     complexity, layers, *_ = read(plan.rows)
     plan.rows.write_text(to_line(complexity) + "\n" + to_line(layers)[:99], encoding="utf-8")
     run(plan, [TINY], silent)
-    assert [(entry.kind, entry.target) for entry in read(plan.rows)] == KINDS
+    assert [(entry.kind, entry.engine) for entry in read(plan.rows)] == KINDS
 
 
 def test_what_cannot_run_here_is_skipped_with_its_reason_and_the_rest_goes_on(plan: Sweep) -> None:
     said: list[str] = []
-    run(plan, [Candidate("absent", (32, 48), "fp32", None), TINY], said.append)
+    run(plan, [Candidate("absent", (32, 48), "onnx", "fp32", None), TINY], said.append)
     first, *others = read(plan.rows)
     assert first.kind == "skipped"
     assert first.details["reason"] == "absent has no bundled weights"
     assert len(others) == len(KINDS)
-    assert "absent 32x48 fp32: skipped: absent has no bundled weights" in said
+    assert "absent 32x48 fp32 onnx: skipped: absent has no bundled weights" in said
 
 
-def test_int8_needs_images_to_calibrate_on(plan: Sweep, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="calibrat"):
-        sweep.quantised(tmp_path / "tiny-32x48-fp32.onnx", plan, silent)
+def test_a_precision_that_a_target_lacks_is_told_and_not_replaced(plan: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="ONNX has no palette4; expected fp32, fp16, int8"):
+        sweep.exported(replace(TINY, precision="palette4"), plan, silent)
 
 
-def test_int8_is_made_again_only_where_it_was_calibrated_from_another_float_file(
-        plan: Sweep, engine: Path, tmp_path: Path) -> None:
-    float_path, path = tmp_path / "tiny-32x48-fp32.onnx", tmp_path / "tiny-32x48-int8.onnx"
-    shutil.copy(engine, float_path)
-    shutil.copy(engine, path)
-    artifact = open_artifact(engine)[0]
-    for source, is_current in ((engine_sha256(float_path), True), ("0" * 64, False)):
-        write_artifact(replace(artifact, file=path.name, calibration={"from_sha256": source}), path)
-        if is_current:
-            assert sweep.quantised(float_path, plan, silent) == path
-        else:
-            with pytest.raises(UserError, match="calibrat"):  # there are no images to do so
-                sweep.quantised(float_path, plan, silent)
+@pytest.fixture
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package that nothing but a Mac runs."""
+    pytest.importorskip("coremltools")
+    return build("coreml", Job(tiny.request(), tmp_path_factory.mktemp("package")))
+
+
+def test_what_no_engine_runs_here_is_evaluated_by_its_reference_and_noted_as_not_executed(
+        plan: Sweep, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "exported", lambda candidate, plan, say: package)
+    monkeypatch.setattr(complexity, "measured", lambda subject, size: (row(
+        "complexity", open_artifact(subject)[0], {}, samples=1, machine={}), None))
+    run(plan, [replace(TINY, target="coreml")], silent)
+    counts, built, accuracy = read(plan.rows)
+    assert (built.kind, built.engine, built.details["judged"]) == ("built", "", "evaluated")
+    assert built.values == {"model_mb": size_mb(package)}
+    assert (accuracy.kind, accuracy.engine, accuracy.target) == ("accuracy", "reference", "coreml")
+    assert counts.kind == "complexity"
+
+
+def test_targets_and_engines_are_told_apart_by_their_names() -> None:
+    assert sweep.engines_by_target("onnx,openvino") == {"onnx": ("onnx", "openvino")}
+    assert sweep.engines_by_target("openvino") == {"onnx": ("openvino",)}
+    if engines()["coreml"].hindrance():
+        assert sweep.engines_by_target("coreml") == {"coreml": ()}
 
 
 def test_weights_are_named_for_one_network_or_for_all_others() -> None:
-    found = candidates(["a", "b"], [(8, 8)], ["fp32", "fp16"], ["a=x.pth", "none"])
+    found = candidates(["a", "b"], [(8, 8)], ["onnx"], ["fp32", "fp16"], ["a=x.pth", "none"])
     assert [(c.name, c.precision, c.weights) for c in found] == [
         ("a", "fp32", "x.pth"), ("a", "fp16", "x.pth"), ("b", "fp32", "none"), ("b", "fp16", "none")]
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--sizes", "big"), ("--precisions", "fp64"), ("--threads", "0"),
-                                                ("--engines", "onnx,openvno")])
+                                                ("--engines", "onnx,openvno"), ("--targets", "onxx")])
 def test_flags_that_make_no_sense_are_the_users_mistake(flag: str, value: str) -> None:
     assert main(["--models", "lraspp", "--sizes", "8x8", "--data", ".", flag, value]) == 2
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from calibration.data.frames import drawn_frame
-from export.onnx import Request, build
 from export.origins import find, names
+from export.request import Request
 from export.spec import ModelSpec
+from export.target import Job, build
 from export.wrapper import Normalised
 from runtime.artifact import OutputKind
 from runtime.segmenter import Segmenter
@@ -62,7 +63,7 @@ def test_the_runtime_gives_the_networks_own_mask(name: str, size: tuple[int, int
     entry = find(name).spec
     entry = dataclasses.replace(entry, preprocess=dataclasses.replace(entry.preprocess, size=fitting(entry, size)))
     network = awake(entry, 0)
-    path = build(Request(entry, network, awake(entry, 1), RANDOM), tmp_path)  # passes the gates or raises
+    path = build("onnx", Job(Request(entry, network, awake(entry, 1), RANDOM), tmp_path))  # passes the gates or raises
     frame = drawn_frame((75, 110), 5)
     with Segmenter.open(path) as segmenter:
         mask = segmenter(frame).mask

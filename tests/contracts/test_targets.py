@@ -1,26 +1,74 @@
-"""A target is two places, because torch must not reach the device: a folder `export/x/` and `runtime/sessions/x.py`."""
+"""What every target and every engine promises to everybody else; a new one is held to it by lying in its folder."""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from runtime.artifact import READERS
-from runtime.sessions import targets
+from export.target import HOST, Job, Judged, build, judged, reopen, rooms, target, targets
+from runtime.artifact import OutputKind, open_artifact
+from runtime.errors import UserError
+from runtime.sessions import engine_for, engines, readers
+from tests import tiny
 
-EXPORT = Path(__file__).parent.parent.parent / "export"
-EXPORTED = [name for name in targets() if name not in READERS]
-
-
-def test_every_session_has_the_exporter_that_feeds_it():
-    assert [name for name in EXPORTED if not (EXPORT / name / "__init__.py").is_file()] == []
-    assert READERS.keys() <= set(targets())
-    assert set(READERS.values()) <= set(EXPORTED)
+ROOT = Path(__file__).parent.parent.parent
+BUILDABLE = [name for name, entry in targets().items() if not entry.hindrance()]
 
 
-@pytest.mark.parametrize("name", EXPORTED)
-def test_every_exporter_of_a_target_has_a_command_and_a_build(name):
-    text = (EXPORT / name / "__init__.py").read_text(encoding="utf-8")
-    assert "\ndef build(" in text
-    assert "\ndef main(" in text
+def test_targets_and_engines_are_listed_without_importing_anything_heavy():
+    code = ("import sys; from export.target import targets; from runtime.sessions import engines; targets(); engines()\n"
+            "print(sorted({'torch', 'onnx', 'onnxruntime', 'openvino', 'coremltools', 'tensorrt', 'tensorrt_rtx', 'cv2',"
+            " 'ai_edge_litert', 'litert_torch'} & set(sys.modules)))")
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
+
+
+@pytest.mark.parametrize("name", targets())
+def test_a_targets_room_has_a_command_and_everything_that_the_others_ask_for(name):
+    room, entry = rooms()[name], target(name)
+    assert callable(room.build)
+    assert callable(room.reopen)
+    assert (ROOT / "export" / name / "__main__.py").is_file()
+    assert callable(importlib.import_module(f"export.{name}.__main__").main)
+    assert entry.title
+    assert entry.ending.startswith(".")
+    assert entry.source in {"torch", *targets()} - {name}
+    assert {"fp32"} <= set(entry.precisions)
+    assert set(entry.outputs) <= {kind.value for kind in OutputKind}
+    assert not set(entry.packages) & set(HOST)
+
+
+@pytest.mark.parametrize("name", engines())
+def test_an_engine_reads_what_a_target_makes_and_is_the_first_to_be_asked_for_its_own(name):
+    entry = engines()[name]
+    assert entry.title
+    assert entry.reads
+    assert set(entry.reads) <= set(targets())
+    assert entry.packages or entry.one_of
+    if name in targets():
+        assert readers(name)[0] == name
+
+
+def test_an_engine_that_reads_other_files_is_refused_with_those_that_do():
+    artifact = open_artifact_of("onnx")
+    assert engine_for(artifact) == "onnx"
+    assert engine_for(artifact, "openvino") == "openvino"
+    with pytest.raises(UserError, match=r"--engine coreml does not read .*; expected onnx or openvino"):
+        engine_for(artifact, "coreml")
+    with pytest.raises(UserError, match=r"the artifact's target is 'papyrus'; this runtime opens .*onnx"):
+        engine_for(dataclasses.replace(artifact, target="papyrus"))
+    with pytest.raises(UserError, match="no target 'papyrus'"):
+        target("papyrus")
+
+
+def open_artifact_of(name: str, cache={}):  # noqa: B006 (one build per target and test run)
+    """The tiny network's artifact, built once."""
+    if name not in cache:
+        import tempfile
+
+        cache[name] = build(name, Job(tiny.request(output=OutputKind.LOW), Path(tempfile.mkdtemp(prefix="edgeseg-"))))
+    return open_artifact(cache[name])[0]

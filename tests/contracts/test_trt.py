@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from export.onnx import onnx_from_torch
+from export.onnx.exporter import onnx_from_torch
 from export.onnx.fp16 import float16_from_float32
 from export.onnx.fp16_ranges import with_names
 from export.onnx.graph import global_pool_from_reduce_mean, without_names_of_the_build

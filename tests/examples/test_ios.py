@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from export.coreml import Options, build
+from export.coreml.exporter import Options, exported
 from export.coreml.package import planned
 from export.request import request
 from export.spec import CAMVID
+from export.target import Job
 from runtime.artifact import OutputKind
 from tests import tiny
 
@@ -28,7 +29,7 @@ def description(tmp_path_factory):
     from export.coreml.reference import read_package
 
     wanted = tiny.request(output=OutputKind.CLASSES, precision="fp32")
-    return read_package(build(wanted, Options(), tmp_path_factory.mktemp("ios"))).description.description
+    return read_package(exported(Job(wanted, tmp_path_factory.mktemp("ios")), Options())).description.description
 
 
 def test_the_model_name_is_that_of_the_default_export():

@@ -110,7 +110,7 @@ def test_classes_cannot_be_refined(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_outlines_of_camvid_get_sharper(data: Path) -> None:
     if not (ROOT / "export" / "checkpoints" / "lraspp.json").is_file():
         pytest.skip("lraspp has no bundled weights here")
-    from export.onnx import request
+    from export.request import request
     from export.wrapper import Normalised
 
     wanted = request("lraspp")

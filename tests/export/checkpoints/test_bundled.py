@@ -50,7 +50,8 @@ def test_miou_on_camvid_val_is_the_record_s_in_torch_and_the_same_in_onnx(
         name: str, data: Path, tmp_path: Path) -> None:
     from benchmarks.accuracy import evaluate
     from calibration.data.labels import find_pairs, label_map
-    from export.onnx import build, request
+    from export.request import request
+    from export.target import Job, build
     from runtime import Segmenter
 
     origin = find(name)
@@ -58,7 +59,7 @@ def test_miou_on_camvid_val_is_the_record_s_in_torch_and_the_same_in_onnx(
     weights.put(network, weights.read(origin, None))
     in_torch = score(network, entry, load_samples(data / "camvid" / "val", len(entry.classes.names)),
                      torch.device("cpu")).miou
-    with Segmenter.open(build(request(name), tmp_path)) as segmenter:
+    with Segmenter.open(build("onnx", Job(request(name), tmp_path))) as segmenter:
         in_onnx = evaluate(segmenter, find_pairs(data / "camvid" / "val"),
                            label_map("camvid", segmenter.artifact.classes)).miou
     claimed = weights.bundled(entry)

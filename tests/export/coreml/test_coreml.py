@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from calibration.data.frames import drawn_frame
-from export import coreml
-from export.coreml import Options, build
+from export.coreml import __main__ as command
+from export.coreml import exporter
 from export.coreml import quantize as coreml_quantize
+from export.coreml.exporter import Options, exported
 from export.coreml.package import OURS
 from export.coreml.reference import Operation, Program, TensorType, read_package
 from export.coreml.reference.session import ReferenceSession
+from export.target import Job
 from export.wrapper import Normalised
 from runtime.artifact import OutputKind, engine_sha256, open_artifact
 from runtime.contract import hold_against_engine
@@ -41,13 +43,13 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fp32(tmp_path_factory):
-    return build(tiny.request(output=OutputKind.CLASSES), Options(), tmp_path_factory.mktemp("fp32"))
+    return exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path_factory.mktemp("fp32")), Options())
 
 
 @pytest.mark.parametrize("output", list(OutputKind))
 def test_the_saved_package_computes_the_networks_own_output(tmp_path, output):
     lines: list[str] = []
-    package = build(tiny.request(output=output), Options(image=False), tmp_path, say=lines.append)
+    package = exported(Job(tiny.request(output=output), tmp_path, say=lines.append), Options(image=False))
     artifact, engine = open_artifact(package)
     frame = drawn_frame((32, 48), 5)[None]
     found = ReferenceSession(engine, output).run(frame)
@@ -92,7 +94,7 @@ def test_the_package_says_what_it_is_to_xcode_and_to_us(fp32):
 
 @pytest.mark.parametrize("image", [True, False])
 def test_the_session_finds_in_the_package_what_its_json_says(tmp_path, image):
-    package = build(tiny.request(output=OutputKind.CLASSES), Options(image=image), tmp_path)
+    package = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), Options(image=image))
     artifact, _ = open_artifact(package)
     description = read_package(package).description.description
     hold_against_engine(artifact, *ports(description, tensor=not image))
@@ -101,7 +103,7 @@ def test_the_session_finds_in_the_package_what_its_json_says(tmp_path, image):
 
 
 def test_two_exports_are_byte_identical(fp32, tmp_path):
-    again = build(tiny.request(output=OutputKind.CLASSES), Options(), tmp_path)
+    again = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), Options())
     files = sorted(p.relative_to(fp32) for p in fp32.rglob("*") if p.is_file())
     assert [p.as_posix() for p in files] == [
         "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin", "Manifest.json"]
@@ -109,27 +111,27 @@ def test_two_exports_are_byte_identical(fp32, tmp_path):
 
 
 def test_an_export_replaces_an_older_one(tmp_path):
-    older = build(tiny.request(output=OutputKind.CLASSES), Options(), tmp_path)
-    newer = build(tiny.request(output=OutputKind.CLASSES), Options(target="iOS18"), tmp_path)
+    older = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), Options())
+    newer = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), Options("iOS18"))
     assert older == newer
     assert open_artifact(newer)[0].details["opset"] == "CoreML8"
     assert sorted(p.name for p in tmp_path.iterdir()) == [newer.name, f"{newer.name}.json"]
 
 
 def test_a_package_of_other_weights_fails_the_gate_and_leaves_nothing(tmp_path, monkeypatch):
-    right = coreml.model_from_torch
+    right = exporter.model_from_torch
 
     def wrong(wanted, options):
         wanted.network.classifier.weight.data = wanted.network.classifier.weight.data.flip(0)
         return right(wanted, options)
 
-    monkeypatch.setattr(coreml, "model_from_torch", wrong)
+    monkeypatch.setattr(exporter, "model_from_torch", wrong)
     wanted = tiny.request(output=OutputKind.CLASSES)
     reference = tiny.request(output=OutputKind.CLASSES)
-    verifier = coreml.torch_verifier(reference, None)
-    monkeypatch.setattr(coreml, "torch_verifier", lambda *_: verifier)
+    verifier = exporter.torch_verifier(reference, None)
+    monkeypatch.setattr(exporter, "torch_verifier", lambda *_: verifier)
     with pytest.raises(GateFailed, match="fp32 vs torch"):
-        build(wanted, Options(), tmp_path / "out")
+        exported(Job(wanted, tmp_path / "out"), Options())
     assert not (tmp_path / "out").exists()
 
 
@@ -138,7 +140,7 @@ def test_a_float16_overflow_is_named(tmp_path, monkeypatch):
     wanted.network.down[0].weight.data *= 1e6
     wanted.network.classifier.weight.data /= 1e6
     with pytest.raises(GateFailed, match="beyond float16's 65504"):
-        build(wanted, Options(), tmp_path)
+        exported(Job(wanted, tmp_path), Options())
 
 
 SMALLER = {"int8": {"quantize", "dequantize", "constexpr_affine_dequantize"}, "w8": {"constexpr_affine_dequantize"},
@@ -153,10 +155,10 @@ def test_a_smaller_package_is_read_back_as_coremltools_decompresses_it(tmp_path,
     import coremltools as ct
     import coremltools.optimize.coreml as cto
 
-    monkeypatch.setattr(coreml, "LOSSY_AGREEMENT", 0.5)
-    monkeypatch.setattr(coreml, "FP16", coreml.Gate(agreement=0.9))
-    package = build(tiny.request(output=OutputKind.LOGITS, precision=precision),
-                    Options(target=target, calibration=photos, allow_few=True), tmp_path)
+    monkeypatch.setattr(exporter, "LOSSY_AGREEMENT", 0.5)
+    monkeypatch.setattr(exporter, "FP16", exporter.Gate(agreement=0.9))
+    package = exported(Job(tiny.request(output=OutputKind.LOGITS, precision=precision), tmp_path, calibration=photos,
+                           allow_few=True), Options(target))
     artifact, _ = open_artifact(package)
     named = {"constexpr_affine_dequantize": "constexpr_blockwise_shift_scale"} if target == "iOS18" else {}
     assert {named.get(kind, kind) for kind in SMALLER[precision]} <= set(artifact.details["operations"])
@@ -170,14 +172,14 @@ def test_a_smaller_package_is_read_back_as_coremltools_decompresses_it(tmp_path,
 
 
 def test_activation_scales_in_the_package_are_our_ranges_by_127(tmp_path, photos, monkeypatch):
-    monkeypatch.setattr(coreml, "LOSSY_AGREEMENT", 0.5)
-    monkeypatch.setattr(coreml, "FP16", coreml.Gate(agreement=0.9))
+    monkeypatch.setattr(exporter, "LOSSY_AGREEMENT", 0.5)
+    monkeypatch.setattr(exporter, "FP16", exporter.Gate(agreement=0.9))
     given = {}
     right = coreml_quantize.activation_ranges
     monkeypatch.setattr(coreml_quantize, "activation_ranges",
                         lambda *a: given.setdefault("ranges", right(*a)))
-    package = build(tiny.request(output=OutputKind.CLASSES, precision="int8"),
-                    Options(calibration=photos, allow_few=True), tmp_path)
+    package = exported(Job(tiny.request(output=OutputKind.CLASSES, precision="int8"), tmp_path, calibration=photos,
+                           allow_few=True), Options())
     program = read_package(package)
     values = {op.outputs[0][0]: op.arguments["val"][0] for op in program.operations if op.kind == "const"}
     scales = {op.arguments["input"][0]: float(values[op.arguments["scale"][0]]) for op in program.operations
@@ -228,15 +230,11 @@ def test_a_coremltools_without_the_seam_is_named(monkeypatch, change):
         pass
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    (Options(), "needs frames"), (Options(target="iOS16"), "iOS17 on"),
-    (Options(calibration="photos"), "holds 4 images"),
-])
-def test_int8_without_what_it_needs_is_refused_before_any_work(tmp_path, photos, options, message):
-    if options.calibration:
-        options = Options(calibration=photos)
+@pytest.mark.parametrize(("options", "given", "message"), [
+    (Options(), False, "needs frames"), (Options("iOS16"), False, "iOS17 on"), (Options(), True, "holds 4 images")])
+def test_int8_without_what_it_needs_is_refused_before_any_work(tmp_path, photos, options, given, message):
     with pytest.raises(UserError, match=message):
-        build(tiny.request(precision="int8"), options, tmp_path / "out")
+        exported(Job(tiny.request(precision="int8"), tmp_path / "out", calibration=photos if given else None), options)
     assert not (tmp_path / "out").exists()
 
 
@@ -249,10 +247,10 @@ def test_the_budget_refuses_a_package_that_loses_too_much(tmp_path, monkeypatch)
     cv2.imwrite(str(tmp_path / "labels" / "a.png"), np.zeros((32, 48), np.uint8))
     lines: list[str] = []
     wanted = tiny.request(output=OutputKind.CLASSES)
-    build(wanted, Options(data=tmp_path), tmp_path / "out", say=lines.append)
+    exported(Job(wanted, tmp_path / "out", data=tmp_path, say=lines.append), Options())
     assert "lost +0.00 points" in lines[-1]
     with pytest.raises(GateFailed, match="points of mIoU"):
-        build(wanted, Options(data=tmp_path, max_drop=-1.0), tmp_path / "refused")
+        exported(Job(wanted, tmp_path / "refused", data=tmp_path, max_drop=-1.0), Options())
     assert not (tmp_path / "refused").exists()
 
 
@@ -267,7 +265,7 @@ def test_inspection_lists_operations_and_says_that_only_a_mac_knows_more(fp32):
 
 def test_the_last_line_says_where_the_weights_come_from_and_their_terms(tmp_path, capsys, monkeypatch):
     record = {"source": "ours", "sha256": "", "trained": True, "terms": "research only"}
-    monkeypatch.setattr(coreml, "request", lambda name, *, weights, classes, size, **options: dataclasses.replace(
-        tiny.request(**options), weights=record))
-    assert coreml.main(["tiny", "--precision", "fp32", "--out", str(tmp_path)]) == 0
-    assert ", iOS17 and later, weights ours (research only); " in capsys.readouterr().out.splitlines()[-1]
+    monkeypatch.setattr("export.command.request", lambda name, *, weights, classes, size, **options:
+                        dataclasses.replace(tiny.request(**options), weights=record))
+    assert command.main(["tiny", "--precision", "fp32", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(", weights ours (research only)")

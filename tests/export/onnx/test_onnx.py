@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional
 
 from calibration.data.frames import drawn_frame
-from export import onnx as exporter
 from export import reference
 from export.request import request
+from export.target import Job, build
 from export.wrapper import Normalised
 from runtime.artifact import OutputKind, open_artifact
 from runtime.errors import GateFailed, UserError
@@ -22,7 +22,7 @@ from tests import tiny
 @pytest.mark.parametrize("output", list(OutputKind))
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_artifact_alone_gives_the_networks_own_mask(tmp_path, output, precision):
-    path = exporter.build(tiny.request(output=output, precision=precision), tmp_path)
+    path = build("onnx", Job(tiny.request(output=output, precision=precision), tmp_path))
     frame = drawn_frame((50, 70), 3)  # not the network's size
     with Segmenter.open(path) as segmenter:
         mask = segmenter(frame).mask
@@ -41,13 +41,13 @@ def test_the_artifact_alone_gives_the_networks_own_mask(tmp_path, output, precis
 
 
 def test_two_exports_are_byte_identical(tmp_path):
-    first = exporter.build(tiny.request(), tmp_path / "a").read_bytes()
-    assert exporter.build(tiny.request(), tmp_path / "b").read_bytes() == first
+    first = build("onnx", Job(tiny.request(), tmp_path / "a")).read_bytes()
+    assert build("onnx", Job(tiny.request(), tmp_path / "b")).read_bytes() == first
     assert str(tmp_path).encode() not in first
 
 
 def test_the_json_says_what_was_verified_and_that_the_weights_are_random(tmp_path):
-    artifact, engine = open_artifact(exporter.build(tiny.request(), tmp_path))
+    artifact, engine = open_artifact(build("onnx", Job(tiny.request(), tmp_path)))
     assert [check.step for check in artifact.verification] == [
         "onnx vs torch", "simplified vs torch", "rewritten vs torch"]
     assert all(check.agreement >= 0.9999 and check.max_abs <= 1e-3 for check in artifact.verification)
@@ -67,12 +67,12 @@ def test_a_failed_gate_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr("export.onnx.simplify.simplified", broken)
     with pytest.raises(GateFailed, match="simplified vs torch"):
-        exporter.build(tiny.request(), tmp_path / "out")
+        build("onnx", Job(tiny.request(), tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_dynamic_graph_takes_other_sizes(tmp_path):
-    path = exporter.build(tiny.request(dynamic=True), tmp_path)
+    path = build("onnx", Job(tiny.request(dynamic=True), tmp_path))
     artifact, engine = open_artifact(path)
     assert artifact.input.shape == (1, 0, 0, 3)
     from runtime.sessions import open_session
@@ -99,5 +99,5 @@ def test_the_class_count_of_the_request_reaches_the_graph(tmp_path):
         wanted.spec.classes, names=wanted.spec.classes.names[:5], palette=wanted.spec.classes.palette[:5]))
     torch.manual_seed(0)
     network, control = tiny.TinyNetwork(5).eval(), tiny.TinyNetwork(5).eval()
-    path = exporter.build(dataclasses.replace(wanted, spec=five, network=network, control=control), tmp_path)
+    path = build("onnx", Job(dataclasses.replace(wanted, spec=five, network=network, control=control), tmp_path))
     assert open_artifact(path)[0].output.shape[-1] == len(open_artifact(path)[0].classes) == 5

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 from calibration.data.frames import drawn_frame
-from export.onnx import build
 from export.origins import find
 from export.request import request
+from export.target import Job, build
 from runtime.artifact import OutputKind, open_artifact
 from runtime.errors import UserError
 from runtime.segmenter import Segmenter
@@ -77,7 +77,7 @@ def test_the_examples_commands_work_as_written(own: Path) -> None:
 
 @pytest.mark.parametrize("output", [OutputKind.LOGITS, OutputKind.CLASSES])
 def test_an_onnx_file_can_return_the_other_outputs_too(own: Path, output: OutputKind) -> None:
-    artifact, _ = open_artifact(build(request("shallow.onnx", output=output), own / "out"))
+    artifact, _ = open_artifact(build("onnx", Job(request("shallow.onnx", output=output), own / "out")))
     assert artifact.output.shape == ((1, 3, 64, 96) if output is OutputKind.LOGITS else (1, 64, 96))
     assert artifact.verification[0].step == "onnx vs file"
     assert artifact.verification[0].control is not None

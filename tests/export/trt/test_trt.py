@@ -8,12 +8,13 @@ import shutil
 
 import pytest
 
-from export import onnx as exporter
-from export import trt
+from export.target import Job, build
+from export.trt import __main__ as trt
+from export.trt.exporter import Options, plan_from_onnx
 from export.trt.library import Library, choose
 from runtime.artifact import OutputKind, json_path, open_artifact, write_artifact
 from runtime.errors import GateFailed, UserError
-from runtime.plan import header_problem, log_of, plan_name
+from runtime.sessions._plan import header_problem, log_of, plan_name
 from tests import tiny
 
 rtx = pytest.importorskip("tensorrt_rtx", reason="pip install 'edgeseg[trt]'")
@@ -33,7 +34,7 @@ def classes(tmp_path_factory):
 
 def built(source, out, library, **options):
     lines: list[str] = []
-    return trt.build(source, out, library, NO_GPU, trt.Options(**options), say=lines.append), lines
+    return plan_from_onnx(source, out, library, NO_GPU, Options(**options), say=lines.append), lines
 
 
 def test_a_plan_built_without_a_gpu_says_that_nothing_has_run_it(classes, tmp_path, library):
@@ -79,7 +80,7 @@ def test_a_plan_for_listed_gpus_names_them(classes, tmp_path, library):
 
 
 def test_a_dynamic_graph_is_built_for_a_range_and_not_without_one(tmp_path, library):
-    dynamic = exporter.build(tiny.request(output=OutputKind.CLASSES, dynamic=True), tmp_path)
+    dynamic = build("onnx", Job(tiny.request(output=OutputKind.CLASSES, dynamic=True), tmp_path))
     with pytest.raises(UserError, match=r"needs a range\. Try: --min"):
         built(dynamic, tmp_path, library)
     with pytest.raises(UserError, match="each no larger than the next"):
@@ -153,8 +154,8 @@ def test_one_of_min_opt_max_alone_is_refused(classes, capsys):
 def test_a_name_that_is_exported_already_is_not_exported_again(classes, tmp_path, monkeypatch, capsys):
     for path in (classes, json_path(classes)):
         shutil.copy(path, tmp_path)
-    monkeypatch.setattr(trt, "request", lambda name, **_: tiny.request(output=OutputKind.CLASSES))
-    monkeypatch.delattr(exporter, "build")
+    monkeypatch.setattr("export.command.request", lambda name, **_: tiny.request(output=OutputKind.CLASSES))
+    monkeypatch.delattr("export.onnx.exporter.exported")
     assert trt.main(["tiny", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("builder: TensorRT")

@@ -11,9 +11,9 @@ import pytest
 from runtime import cuda
 from runtime.artifact import Artifact, OutputKind, TensorInfo
 from runtime.errors import UserError
-from runtime.plan import plan_name
 from runtime.preprocess import Preprocess
 from runtime.sessions import trt
+from runtime.sessions._plan import plan_name
 from tests.nvidia import Code, FakeCuda, FakeTensorrt
 
 ARTIFACT = Artifact(
