@@ -44,7 +44,8 @@ def report(files: Sequence[Path], out: Path, max_ms: float | None, max_drop: flo
     decision = verdict(candidates, max_ms, max_drop, unrun)
     html = page(candidates, unrun, skipped(rows, candidates), decision, max_ms, [path.parent for path in files],
                 this_command())
-    for path, text in ((out, html), (out.with_suffix(".md"), "\n".join(filter(None, (markdown(candidates), untimed_markdown(unrun))))),
+    tables = "\n".join(filter(None, (markdown(candidates), untimed_markdown(unrun))))
+    for path, text in ((out, html), (out.with_suffix(".md"), tables),
                        (out.with_suffix(".csv"), comma_separated(candidates))):
         write_text(path, text)
     return "\n".join([decision.headline, *(f"  {line}" for line in decision.reasons)])

@@ -119,14 +119,15 @@ def exported(candidate: Candidate, sweep: Sweep, say: Callable[[str], None]) -> 
     Raises:
         UserError, GateFailed: it cannot be made.
     """
+    from export.build import build
     from export.request import request
-    from export.target import Job, build, target
+    from export.target import Job, target
 
     room = target(candidate.target)
     if candidate.precision not in room.precisions:
         raise UserError(f"{room.title} has no {candidate.precision}; expected {', '.join(room.precisions)}")
     if lacking := room.hindrance():
-        raise UserError(f"{room.title} cannot be built here: {lacking}")
+        raise UserError(f"{room.title} cannot be built here: {lacking}", try_="python -m export doctor")
     wanted = request(candidate.name, weights=candidate.weights, size=candidate.size, precision=candidate.precision)
     calibration = sweep.calibration if candidate.precision == "int8" else None
     job = Job(wanted, sweep.out, frames=sweep.data / "images", calibration=calibration,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -131,31 +131,6 @@ def target(name: str) -> Target:
     if name not in targets():
         raise UserError(f"there is no target {name!r}; known: {', '.join(targets())}")
     return targets()[name]
-
-
-def build(name: str, job: Job, *, reuse: bool = True) -> Path:
-    """Export to a target, and note in the artifact what decided it.
-
-    Args:
-        name: the target's.
-        job: what to export.
-        reuse: take the artifact that is there already where nothing that decides it has changed.
-
-    Returns:
-        The engine's file or folder, its JSON beside it.
-
-    Raises:
-        UserError, GateFailed: as the target's own `build` does; nothing is left half-written.
-    """
-    from export.reuse import fingerprint, kept
-    from runtime.artifact import open_artifact, write_artifact
-
-    if reuse and (path := kept(name, job)):
-        job.say(f"{path}: unchanged, used again")
-        return path
-    artifact, path = open_artifact(rooms()[name].build(job))
-    write_artifact(replace(artifact, details={**artifact.details, "fingerprint": fingerprint(name, job)}), path)
-    return path
 
 
 def reopen(artifact: Artifact, path: Path) -> Session | None:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from runtime import cuda, errors
+from runtime import errors
+from runtime.sessions import _cuda as cuda
 
 ROOT = Path(__file__).parent.parent
 KINDS = {name for module in (errors, cuda) for name, value in vars(module).items()

@@ -78,10 +78,17 @@ def test_every_package_is_listed_for_shipping_and_no_test_is():
     assert listed == present
 
 
-@pytest.mark.parametrize("command", [f"{package}" if name == "__main__" else f"{package}.{name}"
-                                     for package in ORDER
-                                     for name in sorted(p.stem for p in (ROOT / package).glob("*.py")
-                                                        if "def main(" in p.read_text(encoding="utf-8"))])
+COMMANDS = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+                  for package in ORDER for path in (ROOT / package).rglob("*.py")
+                  if "def main(argv" in path.read_text(encoding="utf-8"))
+
+
+def test_commands_in_rooms_are_among_those_that_are_tested():
+    assert {"runtime", "calibration", "export", "export.onnx", "export.trt", "export.coreml", "export.models",
+            "export.training.train", "benchmarks", "benchmarks.sweep"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_helps_with_an_example_and_without_loading_anything_heavy(command):
     code = (f"import runpy, sys; sys.argv = ['x', '--help']\n"
             f"try: runpy.run_module({command!r}, run_name='__main__')\n"
@@ -92,6 +99,43 @@ def test_every_command_helps_with_an_example_and_without_loading_anything_heavy(
     assert "example: python -m " in text
     assert "exit 0" in text
     assert "heavy []" in text
+
+
+def rooms_of(name: str) -> tuple[str, ...]:
+    """The places that may name a target or an engine."""
+    return (f"export/{name}/", f"runtime/sessions/{name.replace('-', '_')}", "runtime/sessions/_")
+
+
+def names_in(path: Path) -> set[str]:
+    """Whole strings, and modules of rooms that are imported, but for the text of docstrings and messages."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            names = [*parts, *(alias.name for alias in node.names)]
+            place = 1 if parts[0] == "export" else 2 if parts[:2] == ["runtime", "sessions"] else 0
+            found |= {names[place]} if place else set()
+    return found
+
+
+GRAPHS = "onnx"
+"""The format that calibration rewrites, benchmarks count and profile, and other targets start from."""
+
+
+def test_nothing_outside_of_a_targets_room_and_its_session_names_it():
+    from export.target import targets
+    from runtime.sessions import engines
+
+    offenders = {}
+    for path in (path for package in ORDER for path in sorted((ROOT / package).rglob("*.py"))):
+        place = path.relative_to(ROOT).as_posix()
+        named = {name for name in {*targets(), *engines()} - {GRAPHS} if {name, name.replace("-", "_")} & names_in(path)
+                 and not place.startswith(rooms_of(name))}
+        if named:
+            offenders[place] = sorted(named)
+    assert offenders == {}
 
 
 def test_every_package_that_the_code_imports_is_asked_for_in_pyproject():

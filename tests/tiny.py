@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from calibration.data.frames import drawn_frame
+from export.build import build
 from export.request import Request
 from export.spec import CAMVID, ModelSpec, Preprocess
-from export.target import Job, build
+from export.target import Job
 from runtime.artifact import OutputKind
 
 SPEC = ModelSpec(name="tiny", builder="TinyNetwork", preprocess=Preprocess((32, 48)), classes=CAMVID, stride=4,

@@ -34,9 +34,9 @@ class Untimed:
 
     def unchecked(self, max_ms: float | None, max_drop: float | None) -> str:
         """Which budgets nobody could check, as one sentence; "" where none was set."""
-        limits = [f"p90 at most {max_ms:g} ms"] * (max_ms is not None)
-        if self.accuracy is None:
-            limits += [f"at most {max_drop:g} points of mIoU below the best"] * (max_drop is not None)
+        limits = [] if max_ms is None else [f"p90 at most {max_ms:g} ms"]
+        if self.accuracy is None and max_drop is not None:
+            limits.append(f"at most {max_drop:g} points of mIoU below the best")
         return f"{self.label} is {self.judged}: {' and '.join(limits)} could not be checked." if limits else ""
 
 

@@ -25,7 +25,7 @@ TARGET = Target(
 
 
 def build(job: Job) -> Path:
-    """Export with the options that the command has by default; see `export.target.build`."""
+    """Export with the options that the command has by default; see `export.build.build`."""
     from export.coreml.exporter import Options, exported
 
     return exported(job, Options())

@@ -17,7 +17,7 @@ TARGET = Target(
 
 
 def build(job: Job) -> Path:
-    """Export; see `export.target.build`."""
+    """Export; see `export.build.build`."""
     from export.onnx.exporter import exported, quantised
 
     return quantised(job) if job.request.precision == "int8" else exported(job)

@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from export.build import build
 from export.command import finish, job_from, parser_for
 from export.onnx import TARGET
-from export.target import build
 from runtime import cli
 
 

@@ -77,17 +77,17 @@ def quantised(job: Job) -> Path:
         UserError: there is nothing to calibrate on.
         GateFailed: a gate of either step; what holds so far is kept.
     """
-    from calibration.recipe import Request, build
-    from export import target
+    from calibration import recipe
+    from export.build import build
     from runtime.artifact import open_artifact
 
     if job.calibration is None:
         raise UserError("--precision int8 needs images to calibrate with", try_="--calibration DIR")
     float_job = dataclasses.replace(job, request=dataclasses.replace(job.request, precision="fp32"), calibration=None,
                                     data=None)
-    artifact, path = open_artifact(target.build("onnx", float_job))
-    wanted = Request(artifact, path, job.calibration, job.out, allow_few=job.allow_few, exam=JUDGED)
-    return build(wanted, say=job.say, accept=partial(_held, job)).path
+    artifact, path = open_artifact(build("onnx", float_job))
+    wanted = recipe.Request(artifact, path, job.calibration, job.out, allow_few=job.allow_few, exam=JUDGED)
+    return recipe.build(wanted, say=job.say, accept=partial(_held, job)).path
 
 
 def _held(job: Job, artifact: Artifact, path: Path) -> Artifact:

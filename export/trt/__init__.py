@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.target import Job, Problem, Target
-from runtime.cuda import Gpu, gpu
-from runtime.errors import UserError
+from export.target import Job, Target
+from export.trt.machine import gpu_here, problems, this_machine
 from runtime.sessions import installed, missing
+from runtime.sessions._cuda import Gpu
 
 if TYPE_CHECKING:
     from runtime.artifact import Artifact
@@ -17,14 +16,6 @@ if TYPE_CHECKING:
 
 EITHER = ("tensorrt-rtx-cu13", "tensorrt")
 """Distributions of which either builds."""
-
-
-def gpu_here() -> Gpu | str:
-    """The GPU of this machine, or why there is none."""
-    try:
-        return gpu()
-    except UserError as error:
-        return error.what
 
 
 def _lacks() -> str:
@@ -41,20 +32,14 @@ def _remark() -> str:
     return "TensorRT-RTX, for GPUs elsewhere: built, not executed"
 
 
-def _problems() -> Sequence[Problem]:
-    from export.trt.machine import problems, this_machine
-
-    return problems(this_machine())
-
-
 TARGET = Target(
     "TensorRT", ending=".plan", source="onnx", precisions=("fp32", "fp16", "int8"),
     outputs=("classes", "low", "logits"), packages=(), extra="trt",
-    never_executed="any plan on any GPU", lacks=_lacks, remark=_remark, problems=_problems)
+    never_executed="any plan on any GPU", lacks=_lacks, remark=_remark, problems=lambda: problems(this_machine()))
 
 
 def build(job: Job) -> Path:
-    """Export the ONNX file, then build; see `export.target.build`. The library is chosen by what is here."""
+    """Export the ONNX file, then build; see `export.build.build`. The library is chosen by what is here."""
     from export.trt.exporter import Options, onnx_artifact, plan_from_onnx
     from export.trt.library import choose
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from export.command import job_from, write_record
 from export.request import arguments
-from export.trt import TARGET, gpu_here
+from export.trt import TARGET
+from export.trt.machine import gpu_here
 from runtime import cli
 from runtime.artifact import OutputKind, json_path
 from runtime.errors import UserError

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from export.trt.library import Library
-from runtime.cuda import Gpu
 from runtime.errors import UserError
 from runtime.files import in_one_piece
+from runtime.sessions._cuda import Gpu
 from runtime.sessions._plan import header_problem, log_of
 
 Shape = tuple[int, ...]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from export.trt.library import Library
     from export.verify import Verifier
     from runtime.artifact import Artifact, Check
-    from runtime.cuda import Gpu
+    from runtime.sessions._cuda import Gpu
 
 Size = tuple[int, int]
 
@@ -114,9 +114,9 @@ def _unexecuted(artifact: Artifact, plan: Path) -> Artifact:
 
 def onnx_artifact(job: Job) -> Path:
     """The ONNX artifact that a plan starts from: used again when nothing changed, exported and verified otherwise."""
-    from export import target
+    from export.build import build
 
-    return target.build("onnx", dataclasses.replace(job, data=None))
+    return build("onnx", dataclasses.replace(job, data=None))
 
 
 def _stem(given: Artifact, wanted: Artifact) -> str:

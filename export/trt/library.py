@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.cuda import Gpu
 from runtime.errors import UserError
+from runtime.sessions._cuda import Gpu
 from runtime.sessions._plan import import_library
 
 

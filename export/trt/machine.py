@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.target import Problem
-from export.trt import gpu_here
-from runtime.cuda import Gpu
+from runtime.errors import UserError
 from runtime.sessions import installed
+from runtime.sessions._cuda import Gpu, gpu
 
 PACKAGES = ("tensorrt", "tensorrt-rtx-cu13", "cuda-bindings")
 
@@ -40,6 +40,14 @@ class Machine:
     def major(self, package: str) -> int:
         """Of a package's version; 0 where it is not installed."""
         return int(self.packages.get(package, "0").split(".")[0])
+
+
+def gpu_here() -> Gpu | str:
+    """The GPU of this machine, or why there is none."""
+    try:
+        return gpu()
+    except UserError as error:
+        return error.what
 
 
 def this_machine() -> Machine:

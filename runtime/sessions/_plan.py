@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.artifact import FORMAT, Artifact, to_json
-from runtime.cuda import Gpu
 from runtime.errors import MissingLibrary, UserError
+from runtime.sessions._cuda import Gpu
 
 HEADER_PROBLEMS = {
     "VERSION_MISMATCH": ("another version of TensorRT-RTX",

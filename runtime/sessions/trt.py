@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime import cuda
 from runtime.artifact import Artifact
 from runtime.contract import Port, hold_against_engine
 from runtime.errors import UserError
 from runtime.files import cache_folder, in_one_piece
 from runtime.sessions import Engine
+from runtime.sessions import _cuda as cuda
 from runtime.sessions._plan import HEADER_PROBLEMS, check_machine, header_problem, import_library, log_of, plan_name
 
 

@@ -54,7 +54,8 @@ def built(name: str = "packed", precision: str = "int8", **changes: Any) -> Meas
 
 def skipped(name: str = "absent", reason: str = "it has no bundled weights") -> Measurement:
     """What could not be measured."""
-    return dataclasses.replace(latency(name), kind="skipped", sha256="", engine="", values={}, details={"reason": reason})
+    return dataclasses.replace(latency(name), kind="skipped", sha256="", engine="", values={},
+                               details={"reason": reason})
 
 
 def sha256(name: str, precision: str) -> str:

@@ -15,6 +15,7 @@ from benchmarks.page import charts
 from benchmarks.page.candidates import front, joined, skipped
 from benchmarks.page.compare import compare
 from benchmarks.page.text import comma_separated, markdown
+from benchmarks.page.untimed import untimed
 from benchmarks.page.verdict import verdict
 from benchmarks.report import main
 from tests.benchmarks import rows
@@ -37,7 +38,7 @@ def test_thread_counts_of_one_artifact_are_candidates_of_their_own_and_share_its
 
 
 def test_two_engines_of_one_artifact_are_candidates_of_their_own_with_their_own_accuracy_and_shared_counts() -> None:
-    counts = replace(rows.latency(), kind="complexity")
+    counts = replace(rows.latency(), kind="complexity", engine="")
     found = joined([rows.latency(), rows.accuracy(), counts, rows.latency(p50=5, engine="openvino"),
                     rows.accuracy(miou=0.5, engine="openvino")])
     assert [(c.label, c.miou) for c in found] == [("fast 360x480 fp32 openvino", 0.5), ("fast 360x480 fp32 onnx", 0.6)]
@@ -69,6 +70,30 @@ def test_skipped_is_told_until_a_later_run_measures_it() -> None:
 def test_without_a_drop_the_most_accurate_that_fits_the_budget_is_shipped() -> None:
     found = verdict(joined(rows.three()), max_ms=40, max_drop=None)
     assert found.headline == "Ship accurate 360x480 fp32 onnx."
+
+
+def test_what_nothing_ran_is_never_chosen_and_the_verdict_says_which_budget_it_could_not_check() -> None:
+    seen = replace(rows.accuracy("seen", "int8", 0.9), target="coreml", engine="reference", samples=7)
+    unrun = untimed([rows.built("seen"), seen, rows.built("unseen"), *rows.three()])
+    decision = verdict(joined(rows.three()), 33.0, 6.0, unrun)
+    assert decision.chosen is not None
+    assert decision.chosen.latency.name == "fast"
+    seen, unseen = decision.reasons[-2:]
+    assert seen == ("seen 360x480 int8 coreml is evaluated by the reference on 7 frames, not executed: p90 at most "
+                    "33 ms could not be checked.")
+    assert unseen == ("unseen 360x480 int8 coreml is built, not executed: p90 at most 33 ms and at most 6 points of "
+                      "mIoU below the best could not be checked.")
+    assert not any("could not be checked" in line for line in verdict(joined(rows.three()), None, None, unrun).reasons)
+
+
+def test_a_time_that_nobody_took_is_a_dash_in_a_table_of_its_own_and_no_zero(tmp_path: Path) -> None:
+    append(tmp_path / "rows.jsonl", [*rows.three(), rows.built("unseen")])
+    assert main([str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "page.html")]) == 0
+    table = re.search(r"<table id='untimed'>.*?</table>", (tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert table is not None
+    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", table[0].split("<tbody>")[1])
+    assert cells == ["unseen 360x480 int8 coreml", "–", "3.5", "built, not executed"]
+    assert "| unseen 360x480 int8 coreml | – | 3.5 | built, not executed |" in (tmp_path / "page.md").read_text("utf-8")
 
 
 def test_budget_counts_for_nine_frames_in_ten() -> None:

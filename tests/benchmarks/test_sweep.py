@@ -12,7 +12,8 @@ from benchmarks.latency import Record, Rule
 from benchmarks.measurement import Measurement, read, row, to_line
 from benchmarks.sweep import Candidate, Sweep, candidates, main, run
 from calibration.data.frames import drawn_frame
-from export.target import Job, build
+from export.build import build
+from export.target import Job
 from runtime.artifact import open_artifact, size_mb
 from runtime.errors import UserError
 from runtime.sessions import engines

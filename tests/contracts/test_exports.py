@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from calibration.data.frames import drawn_frame
+from export.build import build
 from export.origins import find, names
 from export.request import Request
 from export.spec import ModelSpec
-from export.target import Job, build
+from export.target import Job
 from export.wrapper import Normalised
 from runtime.artifact import OutputKind
 from runtime.segmenter import Segmenter

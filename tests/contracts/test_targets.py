@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from export.target import HOST, Job, Judged, build, judged, reopen, rooms, target, targets
+from export.build import build
+from export.target import HOST, Job, rooms, target, targets
 from runtime.artifact import OutputKind, open_artifact
 from runtime.errors import UserError
 from runtime.sessions import engine_for, engines, readers
@@ -21,9 +22,10 @@ BUILDABLE = [name for name, entry in targets().items() if not entry.hindrance()]
 
 
 def test_targets_and_engines_are_listed_without_importing_anything_heavy():
-    code = ("import sys; from export.target import targets; from runtime.sessions import engines; targets(); engines()\n"
-            "print(sorted({'torch', 'onnx', 'onnxruntime', 'openvino', 'coremltools', 'tensorrt', 'tensorrt_rtx', 'cv2',"
-            " 'ai_edge_litert', 'litert_torch'} & set(sys.modules)))")
+    code = ("import sys; from export.target import targets; from runtime.sessions import engines\n"
+            "targets(), engines()\n"
+            "print(sorted({'torch', 'onnx', 'onnxruntime', 'openvino', 'coremltools', 'tensorrt', 'tensorrt_rtx',"
+            " 'cv2', 'ai_edge_litert', 'litert_torch'} & set(sys.modules)))")
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
 
 

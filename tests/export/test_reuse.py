@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import torch
 
+from export.build import build
 from export.reuse import fingerprint, kept
-from export.target import Job, build
+from export.target import Job
 from runtime.artifact import OutputKind, json_path
 from tests import tiny
 

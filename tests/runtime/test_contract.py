@@ -103,7 +103,7 @@ def test_whole_numbers_in_means_come_back_as_they_were_written(artifact):
 
 
 @pytest.fixture(params=["onnx", "openvino"])
-def target(request):
+def reader(request):
     pytest.importorskip({"onnx": "onnxruntime"}.get(request.param, request.param))
     return request.param
 
@@ -114,25 +114,25 @@ OTHER = [("output.name", "scores", "output out .*scores"), ("input.name", "image
 
 
 @pytest.mark.parametrize(("place", "value", "message"), OTHER)
-def test_an_engine_that_says_otherwise_than_its_json_is_refused(spoilt, target, place, value, message):
+def test_an_engine_that_says_otherwise_than_its_json_is_refused(spoilt, reader, place, value, message):
     artifact, engine = open_artifact(spoilt(place, value))
     with pytest.raises(UserError, match=message) as caught:
-        open_session(dataclasses.replace(artifact, target=target), engine)
+        open_session(artifact, engine, engine=reader)
     assert "do not belong together" in str(caught.value)
 
 
-def test_another_number_of_classes_than_the_engines_is_refused(spoilt, target):
+def test_another_number_of_classes_than_the_engines_is_refused(spoilt, reader):
     artifact, engine = open_artifact(spoilt("format", 1))
-    more = dataclasses.replace(artifact, target=target, classes=("a", "b", "c", "d"), palette=((0, 0, 0),) * 4,
+    more = dataclasses.replace(artifact, classes=("a", "b", "c", "d"), palette=((0, 0, 0),) * 4,
                                output=dataclasses.replace(artifact.output, shape=(1, 4, 12, 4)))
     with pytest.raises(UserError, match=r"\[1, 4, 12, 3\], the JSON beside it out float32 \[1, 4, 12, 4\]"):
-        open_session(more, engine)
+        open_session(more, engine, engine=reader)
 
 
 @pytest.mark.parametrize("output", list(OutputKind))
-def test_every_kind_of_output_passes_as_it_was_written(tmp_path, target, output):
+def test_every_kind_of_output_passes_as_it_was_written(tmp_path, reader, output):
     artifact, engine = open_artifact(colours.artifact(tmp_path, output=output))
-    open_session(dataclasses.replace(artifact, target=target), engine).close()
+    open_session(artifact, engine, engine=reader).close()
 
 
 def test_every_session_holds_the_json_against_its_engine():

@@ -60,5 +60,23 @@ def test_nothing_else_in_the_house_renames_files_by_hand():
     by_hand = re.compile(r"os\.replace\(|getpid\(\)|\.tmp\b|\btemporary\.replace\(")
     found = {str(path.relative_to(ROOT)) for package in ("runtime", "calibration", "export", "benchmarks")
              for path in (ROOT / package).rglob("*.py") if by_hand.search(path.read_text(encoding="utf-8"))}
-    moves_folders = {"export/coreml/package.py"}  # a rename replaces no folder that is not empty
-    assert found == {"runtime/files.py"} | moves_folders
+    assert found == {"runtime/files.py"}
+
+
+def test_a_folder_takes_the_place_of_an_older_one_as_a_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "package"
+    for number in (1, 2):
+        with in_one_piece(path) as temporary:
+            temporary.mkdir()
+            (temporary / f"{number}.txt").write_text(str(number))
+    assert [file.name for file in path.iterdir()] == ["2.txt"]
+
+    def break_off() -> None:
+        with in_one_piece(path) as temporary:
+            temporary.mkdir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    assert [file.name for file in path.iterdir()] == ["2.txt"]
+    assert list(tmp_path.iterdir()) == [path]

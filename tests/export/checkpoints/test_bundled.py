@@ -50,8 +50,9 @@ def test_miou_on_camvid_val_is_the_record_s_in_torch_and_the_same_in_onnx(
         name: str, data: Path, tmp_path: Path) -> None:
     from benchmarks.accuracy import evaluate
     from calibration.data.labels import find_pairs, label_map
+    from export.build import build
     from export.request import request
-    from export.target import Job, build
+    from export.target import Job
     from runtime import Segmenter
 
     origin = find(name)

@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from calibration.data.frames import drawn_frame
 from export import reference
+from export.build import build
 from export.request import request
-from export.target import Job, build
+from export.target import Job
 from export.wrapper import Normalised
 from runtime.artifact import OutputKind, open_artifact
 from runtime.errors import GateFailed, UserError

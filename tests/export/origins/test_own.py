@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import save_file
 
 from calibration.data.frames import drawn_frame
+from export.build import build
 from export.origins import find
 from export.request import request
-from export.target import Job, build
+from export.target import Job
 from runtime.artifact import OutputKind, open_artifact
 from runtime.errors import UserError
 from runtime.segmenter import Segmenter

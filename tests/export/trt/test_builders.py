@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 from export.trt import library as trt_library
 from export.trt.builders import Settings, build_plan
 from export.trt.library import Library, choose
-from runtime.cuda import Gpu
 from runtime.errors import UserError
+from runtime.sessions._cuda import Gpu
 
 RTX_4090 = Gpu("RTX 4090", (8, 9), 24_000, "13.0")
 ORIN = Gpu("Orin", (8, 7), 30_000, "12.6")

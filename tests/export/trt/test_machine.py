@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from export.trt.machine import Machine, jetpack_from, problems
-from runtime.cuda import Gpu
+from runtime.sessions._cuda import Gpu
 
 HOST = Machine({"tensorrt-rtx-cu13": "1.7", "cuda-bindings": "13.5.0"}, "this machine has no NVIDIA driver")
 RTX_4090 = Gpu("RTX 4090", (8, 9), 24_000, "13.0")

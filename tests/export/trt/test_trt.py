@@ -8,7 +8,8 @@ import shutil
 
 import pytest
 
-from export.target import Job, build
+from export.build import build
+from export.target import Job
 from export.trt import __main__ as trt
 from export.trt.exporter import Options, plan_from_onnx
 from export.trt.library import Library, choose
@@ -164,8 +165,8 @@ def test_a_name_that_is_exported_already_is_not_exported_again(classes, tmp_path
 
 
 def test_a_plan_does_not_open_where_there_is_no_driver(classes, tmp_path, library):
-    from runtime import cuda
     from runtime.segmenter import Segmenter
+    from runtime.sessions import _cuda as cuda
 
     pytest.importorskip("cuda.bindings")
     try:

@@ -8,10 +8,10 @@ import logging
 import numpy as np
 import pytest
 
-from runtime import cuda
 from runtime.artifact import Artifact, OutputKind, TensorInfo
 from runtime.errors import UserError
 from runtime.preprocess import Preprocess
+from runtime.sessions import _cuda as cuda
 from runtime.sessions import trt
 from runtime.sessions._plan import plan_name
 from tests.nvidia import Code, FakeCuda, FakeTensorrt
