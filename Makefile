@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := export,calibration,trt,report,dev
 
-.PHONY: demo test check contracts clean
+.PHONY: demo test check contracts arm64 clean
 
 demo: .venv/ready
 	$(BIN)/python examples/demo.py
@@ -19,6 +19,10 @@ check: .venv/ready
 # Every network through every target: over an hour on two cores, so by hand before a release, and not in CI.
 contracts: .venv/ready
 	$(BIN)/python -m pytest -n auto -m slow
+
+# The runtime and the bundled networks on an emulated Arm64 machine, which takes Debian 12 on x86-64.
+arm64: .venv/ready
+	$(BIN)/python -m tests.arm64
 
 .venv/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

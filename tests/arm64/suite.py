@@ -1,0 +1,126 @@
+"""What an Arm64 machine must do as this one does, and the rows that say whether it did."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from runtime.errors import UserError
+from tests.arm64.root import interpreter
+
+ROOT = Path(__file__).parent.parent.parent
+LIMIT_S = 3600
+FP32_AGREEMENT = 0.9999
+"""Share of pixels on which FP32 must agree across machines, as between two engines on one (export/verify.py)."""
+
+TESTS = {
+    "artifact checks": ("test_artifact.py",),
+    "frame → mask": ("test_segmenter.py", "test_preprocess.py", "test_overlay.py"),
+    "video → overlay and masks": ("test_main.py", "-k", "becomes or raw_masks"),
+    "streams with faults in them": ("test_reliability.py", "test_channel.py"),
+}
+"""The runtime's own tests that are run there, by what they show."""
+
+BASE = """
+import importlib.util, runtime, runtime.stream, runtime.segmenter, runtime.sessions.onnx, runtime.overlay, runtime.video
+assert importlib.util.find_spec("openvino") is None, "the base install has openvino"
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that was tried.
+
+    Attributes:
+        what: "import", "masks", or a key of `TESTS`.
+        cpu: qemu's model, a key of `tests.arm64.root.CPUS`.
+        engine, artifact: of masks; empty elsewhere.
+        passed: whether it is as it must be; None where it is only reported.
+        agreement: of masks: share of pixels with x86's class, 0..1; None elsewhere, and where no mask came.
+        differing: of masks: pixels with another class than x86's.
+        said: how it ended, in words.
+    """
+
+    what: str
+    cpu: str
+    engine: str = ""
+    artifact: str = ""
+    passed: bool | None = None
+    agreement: float | None = None
+    differing: int | None = None
+    said: str = ""
+
+
+def imports(cpu: str) -> Row:
+    """The base install alone can be imported there, and brings in no other engine."""
+    done = _inside(interpreter(cpu, base=True), "-c", BASE)
+    return Row("import", cpu, passed=done.returncode == 0, said=_last(done) or "the base install, nothing else")
+
+
+def masks(cpu: str, engine: str, artifacts: Sequence[Path], frames: Path, folder: Path) -> Iterator[Row]:
+    """Masks of the emulated machine against this one's, for one engine.
+
+    Args:
+        artifacts: engine files of one precision, which their JSON names.
+        frames: .npy, uint8 [N, H, W, 3] BGR.
+        folder: where masks go; this machine's are used again.
+    """
+    here, there = folder / f"{engine}-x86-64", folder / f"{engine}-{cpu}"
+    for path in (here, there):
+        path.mkdir(parents=True, exist_ok=True)
+    absent = [path for path in artifacts if not (here / f"{path.name}.npy").exists()]
+    if absent:
+        done = _run_masks([sys.executable], frames, here, engine, absent)
+        if done.returncode:
+            raise UserError(f"{engine} does not run here ({_last(done)}); expected masks to hold Arm64's against")
+    for path in artifacts:
+        (there / f"{path.name}.npy").unlink(missing_ok=True)
+    done = _run_masks([interpreter(cpu)], frames, there, engine, artifacts)
+    for path in artifacts:
+        yield _compared(path, cpu, engine, here, there, done)
+
+
+def _compared(path: Path, cpu: str, engine: str, here: Path, there: Path,
+              done: subprocess.CompletedProcess[str]) -> Row:
+    exact = "-fp32." in path.name
+    if not (there / f"{path.name}.npy").exists():
+        return Row("masks", cpu, engine, path.name, passed=False, said=f"ended with {done.returncode}: {_last(done)}")
+    differ = np.load(here / f"{path.name}.npy") != np.load(there / f"{path.name}.npy")
+    agreement = 1 - float(differ.mean())
+    return Row("masks", cpu, engine, path.name, agreement >= FP32_AGREEMENT if exact else None, agreement,
+               int(differ.sum()), f"{100 * agreement:.3f} % of pixels as on x86, {int(differ.sum())} differ")
+
+
+def runtime_tests(cpu: str, folder: Path) -> Iterator[Row]:
+    """The runtime's own tests, run there; `folder` gets what pytest wrote."""
+    for what, words in TESTS.items():
+        files = [f"tests/runtime/{word}" if word.endswith(".py") else word for word in words]
+        record = folder / f"{what.split()[0]}-{cpu}.xml"
+        record.unlink(missing_ok=True)
+        done = _inside(interpreter(cpu), "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={record}", *files)
+        count = dict(ElementTree.parse(record).getroot()[0].attrib) if record.exists() else {}
+        ran = int(count.get("tests", 0)) - int(count.get("skipped", 0))
+        said = f"{ran} tests, {count.get('failures', 0)} failed, {count.get('skipped', 0)} skipped" if count else ""
+        yield Row(what, cpu, passed=done.returncode == 0 and ran > 0, said=said or _last(done))
+
+
+def _run_masks(python: Sequence[object], frames: Path, folder: Path, engine: str,
+               artifacts: Sequence[Path]) -> subprocess.CompletedProcess[str]:
+    return _inside(*python, "-m", "tests.arm64.masks", frames, folder, engine, *artifacts)
+
+
+def _inside(*words: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "EDGESEG_RELIABILITY_FRAMES": "40"}
+    return subprocess.run([str(word) for word in words], cwd=ROOT, env=environment, capture_output=True, text=True,
+                          timeout=LIMIT_S, check=False)
+
+
+def _last(done: subprocess.CompletedProcess[str]) -> str:
+    return ((done.stderr or done.stdout).strip().splitlines() or [""])[-1]
