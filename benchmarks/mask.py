@@ -64,7 +64,7 @@ def logits_from_video(engine: Path, source: Path, frames: int) -> list[Logits]:
     artifact, path = open_artifact(engine)
     if artifact.output_kind is not OutputKind.LOW:
         raise UserError(f"{engine} returns {artifact.output_kind.value!r}; expected low-resolution logits",
-                        try_=f"python -m export.onnx {artifact.name} --output low")
+                        try_=f"python -m export.{artifact.target} {artifact.name} --output low")
     video = cv2.VideoCapture(str(source))
     every = max(1, int(video.get(cv2.CAP_PROP_FRAME_COUNT)) // frames)
     found: list[Logits] = []

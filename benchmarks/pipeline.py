@@ -120,7 +120,7 @@ def _race(args: argparse.Namespace, stack: ExitStack) -> dict[str, Turns]:
         full, full_engine = open_artifact(args.naive)
         if full.output_kind is not OutputKind.LOGITS:
             raise UserError(f"{args.naive} returns {full.output_kind.value!r}; the naive loop expects full-size logits",
-                            try_=f"python -m export.onnx {full.name} --output logits")
+                            try_=f"python -m export.{full.target} {full.name} --output logits")
         session = open_session(full, full_engine)
         stack.callback(session.close)
         contenders["naive loop"] = lambda: naive_loop(full, session, repeated(args.source, 30), args.frames)

@@ -42,7 +42,7 @@ def crf(artifact: Artifact) -> Callable[[Frame, npt.NDArray[Any], Mask], Mask]:
     """
     if artifact.output_kind is OutputKind.CLASSES:
         raise UserError(f"{artifact.file} returns classes, and a refinement starts from logits",
-                        try_=f"python -m export.onnx {artifact.name} --output low")
+                        try_=f"python -m export.{artifact.target} {artifact.name} --output low")
     field = DenseCRF()
 
     def refine(frame: Frame, output: npt.NDArray[Any], mask: Mask) -> Mask:

@@ -60,7 +60,7 @@ class Temporal:
     def __init__(self, artifact: Artifact, *, every: int = 1, warp: bool = True, smooth: bool = False) -> None:
         if smooth and artifact.output_kind is OutputKind.CLASSES:
             raise UserError(f"smoothing needs logits, and {artifact.file} returns classes",
-                            try_=f"python -m export.onnx {artifact.name} --output low")
+                            try_=f"python -m export.{artifact.target} {artifact.name} --output low")
         assert every >= 1
         self._every, self._warp, self._smooth = every, warp, smooth
         self._layout = artifact.output.layout

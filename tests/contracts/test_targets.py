@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from calibration.data.frames import drawn_frame
 from export.build import build
-from export.target import HOST, Job, rooms, target, targets
-from runtime.artifact import OutputKind, open_artifact
+from export.target import HOST, Job, Judged, judged, reopen, rooms, target, targets
+from runtime.artifact import Artifact, OutputKind, open_artifact
 from runtime.errors import UserError
+from runtime.segmenter import Segmenter
 from runtime.sessions import engine_for, engines, readers
 from tests import tiny
 
@@ -22,7 +25,8 @@ BUILDABLE = [name for name, entry in targets().items() if not entry.hindrance()]
 
 
 def test_targets_and_engines_are_listed_without_importing_anything_heavy():
-    code = ("import sys; from export.target import targets; from runtime.sessions import engines\n"
+    code = ("import sys; from export.target import targets; from runtime.segmenter import Segmenter
+from runtime.sessions import engines\n"
             "targets(), engines()\n"
             "print(sorted({'torch', 'onnx', 'onnxruntime', 'openvino', 'coremltools', 'tensorrt', 'tensorrt_rtx',"
             " 'cv2', 'ai_edge_litert', 'litert_torch'} & set(sys.modules)))")
@@ -55,8 +59,21 @@ def test_an_engine_reads_what_a_target_makes_and_is_the_first_to_be_asked_for_it
         assert readers(name)[0] == name
 
 
-def test_an_engine_that_reads_other_files_is_refused_with_those_that_do():
-    artifact = open_artifact_of("onnx")
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Target → the tiny network's float32 artifact with low-resolution logits, each built once."""
+    made: dict[str, Path] = {}
+
+    def artifact_of(name: str) -> tuple[Artifact, Path]:
+        if name not in made:
+            made[name] = build(name, Job(tiny.request(), tmp_path_factory.mktemp(name.replace("-", "_"))))
+        return open_artifact(made[name])
+
+    return artifact_of
+
+
+def test_an_engine_that_reads_other_files_is_refused_with_those_that_do(built):
+    artifact, _ = built("onnx")
     assert engine_for(artifact) == "onnx"
     assert engine_for(artifact, "openvino") == "openvino"
     with pytest.raises(UserError, match=r"--engine coreml does not read .*; expected onnx or openvino"):
@@ -67,10 +84,18 @@ def test_an_engine_that_reads_other_files_is_refused_with_those_that_do():
         target("papyrus")
 
 
-def open_artifact_of(name: str, cache={}):  # noqa: B006 (one build per target and test run)
-    """The tiny network's artifact, built once."""
-    if name not in cache:
-        import tempfile
-
-        cache[name] = build(name, Job(tiny.request(output=OutputKind.LOW), Path(tempfile.mkdtemp(prefix="edgeseg-"))))
-    return open_artifact(cache[name])[0]
+@pytest.mark.parametrize("name", BUILDABLE)
+def test_every_target_builds_the_same_network_and_what_can_be_judged_here_gives_its_masks(name, built):
+    reference, onnx_path = built("onnx")
+    artifact, path = built(name)
+    assert (artifact.target, artifact.precision, artifact.output_kind) == (name, "fp32", OutputKind.LOW)
+    assert path.name.endswith(target(name).ending)
+    assert artifact.details["fingerprint"]
+    assert artifact.verification
+    session = reopen(artifact, path)
+    assert (session is None) == (judged(name) is Judged.BUILT)
+    if session is not None:
+        frame = drawn_frame((50, 70), 3)
+        with Segmenter(artifact, session) as segmenter, Segmenter.open(onnx_path) as expected:
+            assert np.mean(segmenter(frame).mask == expected(frame).mask) >= 0.9999
+        assert reference.classes == artifact.classes
