@@ -25,8 +25,7 @@ BUILDABLE = [name for name, entry in targets().items() if not entry.hindrance()]
 
 
 def test_targets_and_engines_are_listed_without_importing_anything_heavy():
-    code = ("import sys; from export.target import targets; from runtime.segmenter import Segmenter
-from runtime.sessions import engines\n"
+    code = ("import sys; from export.target import targets; from runtime.sessions import engines\n"
             "targets(), engines()\n"
             "print(sorted({'torch', 'onnx', 'onnxruntime', 'openvino', 'coremltools', 'tensorrt', 'tensorrt_rtx',"
             " 'cv2', 'ai_edge_litert', 'litert_torch'} & set(sys.modules)))")
