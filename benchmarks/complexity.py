@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from benchmarks.graph_cost import GraphCost
     from benchmarks.measurement import Measurement
-    from export.spec import ModelSpec
+    from export.spec import ModelSpec, Published
 
 CONVENTION = ("GMAC: multiply-accumulates of convolutions and matrix products; GFLOP = 2 x GMAC; other: one operation "
               "per element of elementwise operators, poolings and per tap of interpolations, in 10⁹")
@@ -101,7 +101,7 @@ def table(rows: Sequence[Measurement]) -> str:
     """One line of totals per row, then what others counted for the same networks."""
     head = (f"{'network':26}{'size':>11}{'parameters':>13}{'GMAC':>10}{'GFLOP':>10}{'other':>8}{'weights':>10}"
             f"{'activations':>13}{'peak':>9}")
-    notes = [note for name in dict.fromkeys(entry.name for entry in rows) for note in beside(name)]
+    notes = [note for name in dict.fromkeys(entry.name for entry in rows) for note in beside(name, rows)]
     return "\n".join([head, *map(_line, rows), "", *notes, CONVENTION, COLUMNS])
 
 
@@ -113,8 +113,9 @@ def _line(entry: Measurement) -> str:
             f"{v['other_gops']:>8.3f}{v['weights_mb']:>10.1f}{v['activations_mb']:>13.1f}{peak:>9}")
 
 
-def beside(name: str) -> list[str]:
-    """Lines with our network's count in torch and those that others published; none for a network that is not ours."""
+def beside(name: str, rows: Sequence[Measurement]) -> list[str]:
+    """Lines with our network's count in torch and those that others published, and how much of them was counted here
+    where a row is of that size; none for a network that is not ours."""
     from export.origins import find, names
 
     if name not in names():
@@ -124,9 +125,18 @@ def beside(name: str) -> list[str]:
     conditions = f"{height}x{width}, {len(entry.classes.names)} classes"
     figures = [(f"{entry.parameters / 1e6:.2f} M, {entry.gmacs:.3f} GMAC", conditions, "this network in torch")]
     figures += [(f"{p.value / 1e6:.2f} M" if p.metric == "parameters" else f"{p.value:g} {_unit(p.metric)}",
-                 p.conditions, p.source)
+                 p.conditions, p.source + _share(p, [row for row in rows if row.name == name]))
                 for p in entry.published if p.metric.startswith(("parameters", "GMAC", "GFLOP"))]
     return [f"{name:26}{figure:24}{conditions:40}{source}" for figure, conditions, source in figures] + [""]
+
+
+def _share(figure: Published, rows: Sequence[Measurement]) -> str:
+    """What was counted as a share of what was published: articles call multiply-accumulates GFLOPs, too."""
+    conditions = figure.conditions.replace("×", "x")
+    same = [row for row in rows if conditions.startswith(f"{row.size[0]}x{row.size[1]}")]
+    if not same or not figure.metric.startswith(("GMAC", "GFLOP")):
+        return ""
+    return f"; counted here: {same[0].values['gmacs'] / figure.value:.3f} of it in GMAC"
 
 
 def _unit(metric: str) -> str:
@@ -150,9 +160,14 @@ def command(args: argparse.Namespace) -> int:
     """Count, print, and keep the rows where asked."""
     cli.need("counting layers", "export", "onnx")
     from benchmarks.measurement import append
+    from export.origins import names
 
+    if bool(args.subjects) == args.all:
+        raise UserError(f"{'both --all and' if args.all else 'neither --all nor'} names were received; expected one of "
+                        "them", try_="python -m benchmarks complexity --all")
+    subjects = names() if args.all else args.subjects
     rows = []
-    for subject in cli.progress(args.subjects, len(args.subjects), "counting"):
+    for subject in cli.progress(subjects, len(subjects), "counting"):
         entry, cost = measured(subject, args.size)
         rows.append(entry)
         if args.layers is not None:
@@ -170,7 +185,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """`python -m benchmarks complexity`."""
     parser = cli.parser("benchmarks complexity", "Count what a network computes, from its ONNX graph.",
                         "python -m benchmarks complexity lraspp out/lraspp-360x480-fp32.onnx --layers 10")
-    parser.add_argument("subjects", nargs="+", metavar="NAME|ARTIFACT", help="networks' names or ONNX artifacts")
+    parser.add_argument("subjects", nargs="*", metavar="NAME|ARTIFACT", help="networks' names or ONNX artifacts")
+    parser.add_argument("--all", action="store_true", help="every network of python -m export.models, which takes "
+                        "minutes")
     parser.add_argument("--size", type=cli.size, metavar="HxW",
                         help="input size; default: the artifact's, or where the network's counts were published")
     parser.add_argument("--layers", type=cli.natural, metavar="N",

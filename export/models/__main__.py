@@ -1,4 +1,7 @@
-"""`python -m export.models`: which networks there are."""
+"""`python -m export.models`: which networks there are, and what others measured of them.
+
+`python -m benchmarks complexity --all` counts the GMACs again, beside the published ones.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from export.spec import ModelSpec
 from export.weights import bundled
 from runtime import cli
 
-HEADERS = ("name", "parameters", "GMAC", "at", "input", "published mIoU", "weights")
+HEADERS = ("name", "parameters", "GMAC", "at", "input", "GFLOPs", "FPS", "mIoU", "source", "weights")
+PUBLISHED = {"GFLOPs": ("GFLOPs", "GMAC"), "FPS": ("FPS",), "mIoU": ("mIoU",)}
+"""Column → the metrics of which the first published figure stands in it. Articles call multiply-accumulates GFLOPs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,12 +39,15 @@ def _command(args: argparse.Namespace) -> int:
 
 def row(entry: ModelSpec) -> tuple[str, ...]:
     """One line of the list, as text in the order of `HEADERS`."""
-    miou = next((figure for figure in entry.published if figure.metric == "mIoU"), None)
+    figures = [next((figure for figure in entry.published if figure.metric in metrics), None)
+               for metrics in PUBLISHED.values()]
+    sources = dict.fromkeys(figure.source for figure in figures if figure)
     own = bundled(entry)
     weights = [f"{own['classes']} (bundled)"] if own else []
     return (entry.name, f"{entry.parameters / 1e6:.2f} M", f"{entry.gmacs:.2f}", _size(entry.counted_at),
-            _size(entry.preprocess.size), f"{miou.value} {miou.conditions}" if miou else "-",
-            ", ".join([*weights, *entry.weights]) or "-")
+            _size(entry.preprocess.size),
+            *(f"{figure.value:g} {figure.conditions}" if figure else "-" for figure in figures),
+            "; ".join(sources) or "-", ", ".join([*weights, *entry.weights]) or "-")
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
@@ -55,7 +63,8 @@ def description(entry: ModelSpec) -> str:
         "logits": f"stride {entry.stride}, align_corners={entry.align_corners}",
         "sizes": "any" if entry.multiple == 1 else f"multiples of {entry.multiple}",
         "paper": entry.paper, "licence": entry.licence, "note": entry.note}
-    lines.pop("published mIoU")
+    for column in (*PUBLISHED, "source"):
+        lines.pop(column)  # all figures follow, each with its own source
     for number, figure in enumerate(entry.published):
         lines[f"published {number + 1}"] = f"{figure.metric} {figure.value:g}: {figure.conditions} [{figure.source}]"
     return "\n".join(f"{key:<12} {value}" for key, value in lines.items() if value)

@@ -1,8 +1,7 @@
 """DDRNet: two branches of different resolution that exchange their maps twice, and context pooled at five scales.
 
 Hong, Pan, Sun, Jia: "Deep Dual-resolution Networks for Real-time and Accurate Semantic Segmentation of Road Scenes",
-2021 (https://arxiv.org/abs/2101.06085; T-ITS 2022): §III-B and table I the branches, §III-C and figure 5 the deep
-aggregation pyramid pooling. Computation as in the authors' github.com/ydhongHIT/DDRNet
+2021 (https://arxiv.org/abs/2101.06085; T-ITS 2022), §III. Computation as in the authors' github.com/ydhongHIT/DDRNet
 (`segmentation/DDRNet_23_slim.py`). `REFERENCE` translates its names; its auxiliary head is kept, and runs in training
 only.
 """
@@ -49,7 +48,7 @@ REFERENCE = NameMap("ydhongHIT/DDRNet", (
 
 
 class Context(nn.Module):
-    """Figure 5 ("DAPPM"): from the finest scale to the coarsest, each is added to what the one before has become."""
+    """Deep aggregation pyramid pooling ("DAPPM"): fine to coarse, each scale added to what the last one became."""
 
     def __init__(self, inputs: int, middle: int, outputs: int) -> None:
         super().__init__()

@@ -25,23 +25,23 @@ SPECS = tuple(
         counted_at=(512, 1024),
         published=(
             *(Published("mIoU", value, f"Cityscapes {conditions}", source) for value, conditions, source in miou),
-            Published("mIoU", camvid[0], "CamVid test, 720x960", "paper, table 7"),
+            Published("mIoU", camvid[0], "CamVid test, 720x960", "paper"),
             *(Published("FPS", value, f"{size}, GTX 1080 Ti, TensorRT", "MichaelFan01/STDC-Seg")
               for value, size in zip(fps, ("512x1024", "768x1536"))),
-            Published("FPS", camvid[1], "720x960, GTX 1080 Ti, TensorRT", "paper, table 7"),
-            Published("GFLOPs", backbone[0], "the backbone alone as a classifier, 224x224", "paper, table 3"),
-            Published("parameters (M)", backbone[1], "the backbone alone as a classifier", "paper, table 3")),
+            Published("FPS", camvid[1], "720x960, GTX 1080 Ti, TensorRT", "paper"),
+            Published("backbone GFLOPs", backbone[0], "as a classifier, 224x224", "paper"),
+            Published("backbone parameters (M)", backbone[1], "as a classifier", "paper")),
         licence="MIT",
         paper="Rethinking BiSeNet For Real-time Semantic Segmentation, CVPR 2021, arXiv:2104.13188",
         note="Seg50 and Seg75 are this network at 512x1024 and 768x1536. The parameters include the auxiliary heads, "
              "the GMACs do not. The authors' checkpoints are on Google Drive; `--weights FILE` takes them as they are.")
     for variant, blocks, parameters, gmacs, miou, fps, camvid, backbone in (
         (1, (2, 2, 2), 8_425_248, 16.863, (
-            (71.9, "test, 512x1024", "paper, table 6"), (75.3, "test, 768x1536", "paper, table 6"),
+            (71.9, "test, 512x1024", "paper"), (75.3, "test, 768x1536", "paper"),
             (72.2, "val, 512x1024", "MichaelFan01/STDC-Seg"), (74.5, "val, 768x1536", "MichaelFan01/STDC-Seg")),
          (250.4, 126.7), (73.0, 197.6), (0.813, 8.44)),
         (2, (4, 5, 3), 12_455_712, 23.457, (
-            (73.4, "test, 512x1024", "paper, table 6"), (76.8, "test, 768x1536", "paper, table 6"),
+            (73.4, "test, 512x1024", "paper"), (76.8, "test, 768x1536", "paper"),
             (74.2, "val, 512x1024", "MichaelFan01/STDC-Seg"), (77.0, "val, 768x1536", "MichaelFan01/STDC-Seg")),
          (188.6, 97.0), (73.9, 152.2), (1.446, 12.47)),
     )

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import complexity
 from benchmarks.complexity import graph_of_network, main
 from benchmarks.graph_cost import cost_of_graph
-from benchmarks.measurement import read
+from benchmarks.measurement import Measurement, read
 from export.origins import find, names
 
 
@@ -51,3 +52,26 @@ def test_size_that_an_artifact_cannot_take_is_the_users_mistake(
         engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(engine), "--size", "64x64"]) == 2
     assert "is for 32x48 only" in capsys.readouterr().err
+
+
+def test_all_counts_every_listed_network_and_says_its_share_of_what_was_published(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def counted(name: str, size: None) -> tuple[Measurement, None]:
+        values = dict.fromkeys(("parameters", "other_gops", "weights_mb", "activations_mb"), 1.0)
+        values |= {"gmacs": 36.663, "gflops": 73.326}
+        return Measurement("complexity", name, "", "fp32", find(name).spec.counted_at, "", "", "", values, 1, {}, "",
+                           "", details={"uncounted": []}), None
+
+    monkeypatch.setattr(complexity, "measured", counted)
+    assert main(["--all"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:1 + len(names())]] == names()
+    published = next(line for line in lines if line.startswith("ddrnet-slim ") and "36.3 GFLOPs" in line)
+    assert published.endswith("paper; counted here: 1.010 of it in GMAC")  # 36.663 / 36.3
+    assert not any("counted here" in line for line in lines if " 1.7 GFLOPs" in line)  # DFANet A' is of another size
+
+
+@pytest.mark.parametrize("arguments", [[], ["lraspp", "--all"]])
+def test_all_and_names_exclude_each_other(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert "--all" in capsys.readouterr().err
