@@ -1,7 +1,7 @@
 # Every target makes .venv and installs what it needs when that is missing, and nothing when it is there.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := export,calibration,trt,report,dev
+EXTRAS := export,calibration,trt,litert-export,report,dev
 
 .PHONY: demo test check contracts arm64 clean
 
@@ -24,9 +24,13 @@ contracts: .venv/ready
 arm64: .venv/ready
 	$(BIN)/python -m tests.arm64
 
-.venv/ready: pyproject.toml constraints.txt
+# LiteRT's converter asks for older packages than the rest can use, and works without them.
+UNASKED := export/litert/requirements.txt
+
+.venv/ready: pyproject.toml constraints.txt $(UNASKED)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --no-deps --requirement $(UNASKED)
 	touch $@
 
 clean:

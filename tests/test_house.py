@@ -94,7 +94,7 @@ def test_every_command_helps_with_an_example_and_without_loading_anything_heavy(
             f"try: runpy.run_module({command!r}, run_name='__main__')\n"
             "except SystemExit as end: print('exit', end.code)\n"
             "print('heavy', sorted({'torch', 'onnx', 'cv2', 'onnxruntime', 'tensorrt_rtx', 'coremltools', 'matplotlib',"
-            " 'plotly'} & set(sys.modules)))")
+            " 'plotly', 'ai_edge_litert', 'litert_torch', 'jax'} & set(sys.modules)))")
     text = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
     assert "example: python -m " in text
     assert "exit 0" in text
@@ -140,13 +140,17 @@ def test_nothing_outside_of_a_targets_room_and_its_session_names_it():
 
 def test_every_package_that_the_code_imports_is_asked_for_in_pyproject():
     """And the other way round: what nobody imports, and no comment there explains, goes."""
-    wheels = {"cv2": "opencv-python", "tensorrt_rtx": "tensorrt-rtx-cu13", "cuda": "cuda-bindings", "PIL": "pillow"}
+    wheels = {"cv2": "opencv-python", "tensorrt_rtx": "tensorrt-rtx-cu13", "cuda": "cuda-bindings", "PIL": "pillow",
+              "ai_edge_litert": "ai-edge-litert", "ai_edge_quantizer": "ai-edge-quantizer",
+              "litert_torch": "litert-torch"}
     by_nature = {"tensorrt", *sys.stdlib_module_names, *ORDER}  # tensorrt comes from NVIDIA's index or JetPack
     used = {wheels.get(name, name) for package in ORDER for path in (ROOT / package).rglob("*.py")
             for name in imported(path)} - by_nature
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     asked = set(re.findall(r'"([A-Za-z][\w-]*)[^"]*"', text.split("dependencies = [", 1)[1].split("[tool.")[0]))
-    assert used - asked == set()
+    unasked = {line.split("==")[0] for path in ROOT.glob("export/*/requirements.txt")  # installed with --no-deps
+               for line in path.read_text(encoding="utf-8").splitlines()}
+    assert used - asked - unasked == set()
 
 
 def test_every_dependency_is_on_a_line_that_says_what_for():

@@ -1,0 +1,86 @@
+"""torch → .tflite through Google's converter: the network in its wrapper, plus what the converter gets wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from export.request import Request
+
+CONVERTER = ("litert-torch", "litert-converter", "ai-edge-quantizer")
+"""Distributions that no extra can bring: they ask for an xdsl whose typing-extensions is older than what others here
+need. They are installed without what they ask for (`requirements.txt` beside this file); what they really use is in the
+extra `litert-export`."""
+
+
+def tflite_from_torch(wanted: Request) -> bytes:
+    """Convert the network in its wrapper: uint8 [1, H, W, 3] BGR → `wanted.output`, in float32.
+
+    Raises:
+        UserError: the converter does not translate an operator; the message has its name.
+    """
+    import torch
+
+    from export.wrapper import DECOMPOSITIONS, Deployable
+
+    module = Deployable(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners).eval()
+    frame = torch.zeros(1, *wanted.spec.preprocess.size, 3, dtype=torch.uint8)
+    with quiet():
+        import litert_torch
+
+        program = torch.export.export(module, (frame,)).run_decompositions(
+            {**DECOMPOSITIONS, torch.ops.aten.expand.default: spread})
+        try:
+            model: bytes = litert_torch.convert(program.module(), (frame,)).model_content()
+        except Exception as error:  # the converter's own errors share no public base class
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise UserError(f"LiteRT's converter refuses {wanted.spec.name} ({reason}); expected operators that it "
+                            "knows", try_=f"python -m export.onnx {wanted.spec.name}") from error
+    return model
+
+
+def spread(x: Tensor, size: Sequence[int], *, implicit: bool = False) -> Any:
+    """`expand` of a single cell over a map, as the bilinear interpolation that it is (image pooling of DeepLabV3).
+
+    The converter puts channels last and forgets it on the way to BROADCAST_TO, which the interpreter then refuses.
+    RESIZE_BILINEAR has no such fault, and delegates take it. Other expansions are left alone.
+
+    Args:
+        x: any tensor; [N, C, 1, 1] is what this is for.
+        size: as `torch.Tensor.expand` takes it.
+        implicit: of the operator's signature; unused.
+
+    Returns:
+        A tensor, or NotImplemented, at which `run_decompositions` keeps the operator.
+    """
+    from torch.nn import functional
+
+    cell = x.dim() == len(size) == 4 and tuple(x.shape[2:]) == (1, 1)
+    if not cell or any(to not in (-1, own) for to, own in zip(size[:2], x.shape)):
+        return NotImplemented
+    return functional.interpolate(x, size=tuple(size[2:]), mode="bilinear", align_corners=True)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what the converter and its imports say about themselves off the user's screen. Some of it is C++, which
+    writes to the file descriptor; what matters comes as an exception."""
+    os.environ["LITERT_TORCH_SHOW_PROGRESS"] = "n"
+    sys.stderr.flush()
+    shown = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as aside:
+            os.dup2(aside.fileno(), 2)
+            yield
+    finally:
+        os.dup2(shown, 2)
+        os.close(shown)

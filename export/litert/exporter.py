@@ -1,0 +1,127 @@
+"""A network in, a verified .tflite file out: torch → LiteRT → (float16 weights or INT8), each in the interpreter."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from export.litert.convert import CONVERTER, tflite_from_torch
+from export.request import tools
+from export.target import HOST, Job
+from export.verify import FP16, FP32, Gate, describe
+from runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from calibration.data.coverage import Chosen
+    from runtime.artifact import Artifact, Check
+    from runtime.preprocess import Frame
+
+CALIBRATED_ON = 32
+"""Frames that ranges come from, as for Core ML; from 64, lraspp-small had 0.04 points of mIoU more on CamVid val."""
+
+LOSSY = Gate(agreement=0.9)
+"""What INT8 must keep at the least; what it costs in mIoU is for `--data` to say."""
+
+
+def exported(job: Job) -> Path:
+    """Export, running every step's file in LiteRT's interpreter.
+
+    Returns:
+        The .tflite file's path.
+
+    Raises:
+        GateFailed: a step's output does not agree with the network's, or too much mIoU is lost; nothing is written.
+        UserError: an operator cannot be converted, or there is nothing to calibrate on.
+    """
+    from export.litert.quantise import float16_from_float, int8_from_float, observed
+    from export.reference import torch_verifier
+    from runtime.sessions.litert import LitertSession
+
+    wanted, say = job.request, job.say
+    chosen = _calibration_frames(job) if wanted.precision == "int8" else None
+    verifier = torch_verifier(wanted, job.frames)
+    checks: list[Check] = []
+
+    def verified(step: str, model: bytes, gate: Gate) -> bytes:
+        with closing(LitertSession(model)) as session:
+            checks.append(verifier.check(step, session.run, gate))
+        say(describe(checks[-1]))
+        return model
+
+    model = verified("litert vs torch", tflite_from_torch(wanted), FP32)
+    if wanted.precision == "fp16":
+        model = verified("fp16 vs torch", float16_from_float(model), FP16)
+    if chosen is None:
+        return _published(job, model, checks, {})
+    ranges = observed(model, (chosen.read(index) for index in range(len(chosen.paths))))
+    quantised = verified("int8 vs torch", int8_from_float(model, ranges), LOSSY)
+    say(_verdict(model, quantised, chosen.read(0)))
+    return _published(job, quantised, checks, _record(chosen))
+
+
+def _calibration_frames(job: Job) -> Chosen:
+    from calibration.data.coverage import choose
+    from calibration.judge.measure import find_data
+
+    if job.calibration is None:
+        raise UserError("--precision int8 needs frames to learn the activations' ranges from; expected --calibration",
+                        try_="--calibration DIR with a few dozen photos of the scene")
+    return choose(find_data(job.calibration).images, CALIBRATED_ON, job.request.spec.preprocess,
+                  allow_few=job.allow_few)
+
+
+def _record(chosen: Chosen) -> dict[str, Any]:
+    from export.litert.quantise import METHOD
+
+    return {"frames": len(chosen.paths), "fingerprint": chosen.fingerprint, "method": METHOD,
+            "source": "the float32 file's own tensors in LiteRT's interpreter"}
+
+
+def _verdict(before: bytes, after: bytes, frame: Frame) -> str:
+    """Whether INT8 pays on this machine, both files in turns; not on the device, whose kernels are others."""
+    from calibration.judge.processor import this_processor
+    from calibration.judge.verdict import NOISE, ROUNDS, measure_speed
+    from runtime.sessions.litert import LitertSession
+
+    with closing(LitertSession(before)) as one, closing(LitertSession(after)) as other:
+        _, speed = measure_speed({("LiteRT", "float32"): one.run, ("LiteRT", "int8"): other.run}, frame)
+    paying = ("pays" if speed.ratio < 1 - NOISE else "costs" if speed.ratio > 1 + NOISE else "saves size only")
+    return (f"INT8 {paying} here: {speed.ratio:.2f} times float32's time ({ROUNDS} rounds in turns, "
+            f"{this_processor().describe()}); LiteRT's INT8 is made for Arm, where this may differ")
+
+
+def _published(job: Job, model: bytes, checks: list[Check], calibration: dict[str, Any]) -> Path:
+    """Describe the file, say what delegates will not take, and put it in its place."""
+    from export.describe import described
+    from export.litert import delegates
+    from runtime.artifact import publish
+    from runtime.sessions.litert import LitertSession
+
+    with closing(LitertSession(model)) as session:
+        (source,), (result,) = session.ports()
+    present = delegates.operators(model)
+    for line in delegates.told(present):
+        job.say(line)
+    artifact = described(
+        job.request, "litert", tools=tools(*HOST, "ai-edge-litert", *CONVERTER),
+        shape=result.shape or (), names=(source.name, result.name), verification=checks,
+        details={"operators": present, "left_to_the_cpu": delegates.refused(present)})
+    path = job.out / f"{job.request.stem}.tflite"
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(model)
+
+    publish(dataclasses.replace(artifact, calibration=calibration), path, write, partial(_held, job))
+    return path
+
+
+def _held(job: Job, artifact: Artifact, path: Path) -> Artifact:
+    """Open what was written once more, and measure it on the job's labelled frames where there are any."""
+    from export.accuracy import within_budget
+    from runtime.sessions.litert import open as opened
+
+    with closing(opened(artifact, path)) as session:
+        return within_budget(job, artifact, session, "LiteRT")

@@ -1,0 +1,125 @@
+"""Smaller .tflite files: float16 weights, or INT8 throughout with the ranges that this project's calibration finds.
+
+Google's quantiser writes the file; it takes the range of every tensor from outside. Ours come from the float file's own
+tensors, counted by `calibration.quantise.ranges` on frames chosen by `calibration.data.coverage` and cut by
+`calibration.quantise.thresholds`, as they are for every other engine. LiteRT has zero-points, so that a range need not
+be symmetric: it ends at the threshold, or at what was seen where that is nearer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from calibration.quantise.ranges import Magnitudes
+from calibration.quantise.thresholds import choose
+from export.litert.convert import quiet
+from runtime.errors import UserError
+from runtime.sessions.litert import library
+from runtime.tune import cores
+
+if TYPE_CHECKING:
+    from runtime.preprocess import Frame
+
+METHOD = "mse"
+"""Of `calibration.quantise.thresholds.METHODS`, as `python -m calibration` has it by default."""
+
+INT8 = (
+    {"regex": ".*", "operation": "*", "algorithm_key": "min_max_uniform_quantize", "op_config": {
+        "activation_tensor_config": {"num_bits": 8, "symmetric": False, "granularity": "TENSORWISE", "dtype": "INT"},
+        "weight_tensor_config": {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"},
+        "compute_precision": "INTEGER", "explicit_dequantize": False}},
+    {"regex": ".*", "operation": "OUTPUT", "algorithm_key": "no_quantize"},
+)
+"""Recipe of the quantiser: everything it can, but for the result, which stays what the artifact says it is."""
+
+FLOAT16 = (
+    {"regex": ".*", "operation": "*", "algorithm_key": "float_casting", "op_config": {
+        "weight_tensor_config": {"num_bits": 16, "symmetric": True, "granularity": "TENSORWISE", "dtype": "FLOAT"},
+        "compute_precision": "FLOAT", "explicit_dequantize": True}},
+)
+"""Recipe of the quantiser: float16 weights, which a GPU or NPU computes with and a CPU widens."""
+
+
+@dataclass
+class Seen:
+    """What one tensor held on all frames.
+
+    Attributes:
+        magnitudes: histogram of |x|.
+        lowest, highest: of its values, 0 included, which every range must represent.
+    """
+
+    magnitudes: Magnitudes
+    lowest: float = 0.0
+    highest: float = 0.0
+
+    def add(self, values: Any) -> None:
+        """Count one frame's values, all finite."""
+        self.magnitudes.add(values)
+        self.lowest = min(self.lowest, float(values.min()))
+        self.highest = max(self.highest, float(values.max()))
+
+
+def observed(model: bytes, frames: Iterable[Frame]) -> dict[str, Seen]:
+    """Every float tensor that an operator of the model makes, by name.
+
+    Args:
+        model: a float .tflite file.
+        frames: uint8 [1, H, W, 3] BGR at the network's size.
+
+    Raises:
+        UserError: a tensor holds NaN or infinity.
+    """
+    lite = library()
+    interpreter = lite.Interpreter(
+        model_content=model, num_threads=cores(), experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=lite.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)  # they hide tensors
+    interpreter.allocate_tensors()
+    made = {int(index) for op in interpreter._get_ops_details() for index in op["outputs"]}
+    tensors = [entry for entry in interpreter.get_tensor_details()
+               if entry["index"] in made and entry["dtype"] == np.float32]
+    found = {entry["name"]: Seen(Magnitudes.empty()) for entry in tensors}
+    for frame in frames:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], frame)
+        interpreter.invoke()
+        for entry in tensors:
+            values = interpreter.get_tensor(entry["index"])
+            if not np.isfinite(values).all():
+                raise UserError(f"{entry['name']} yields NaN or infinity on a calibration frame; expected a network "
+                                "whose activations are finite", try_="other weights, or a look at the images")
+            found[entry["name"]].add(values)
+    return found
+
+
+def ranges(seen: Mapping[str, Seen]) -> dict[str, tuple[float, float]]:
+    """What each tensor's integers represent: up to the threshold, or to what was seen where that is nearer."""
+    cut = choose(METHOD, {name: tensor.magnitudes for name, tensor in seen.items()})
+    return {name: (max(tensor.lowest, -cut[name]), min(tensor.highest, cut[name])) for name, tensor in seen.items()}
+
+
+def int8_from_float(model: bytes, seen: Mapping[str, Seen]) -> bytes:
+    """INT8 activations, and INT8 weights with a scale for each channel; frame and result stay as they are.
+
+    Args:
+        model: a float .tflite file.
+        seen: what `observed` found in it.
+    """
+    return _quantised(model, INT8, {name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
+                                    for name, (low, high) in ranges(seen).items()})
+
+
+def float16_from_float(model: bytes) -> bytes:
+    """Weights stored as float16. A CPU without float16 arithmetic brings them back to float32 when it loads them."""
+    return _quantised(model, FLOAT16, None)
+
+
+def _quantised(model: bytes, recipe: Sequence[Mapping[str, Any]], ranges: Mapping[str, Any] | None) -> bytes:
+    with quiet():
+        from ai_edge_quantizer.quantizer import Quantizer
+
+        result = Quantizer(model, list(recipe)).quantize(ranges, enable_progress_report=False)
+    return bytes(result.quantized_model)
