@@ -28,23 +28,29 @@ def _core() -> Any:
     return openvino.Core()
 
 
+def capabilities() -> list[str]:
+    """What OpenVINO computes in on this processor, such as FP32, BF16, INT8."""
+    return list(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
 class OpenvinoSession:
-    """One compiled graph, for one thread at a time. Q/DQ pairs run in integer kernels, everything else in float32: by
-    itself, OpenVINO would take bfloat16 for it where the processor has that.
+    """One compiled graph, for one thread at a time. Q/DQ pairs run in integer kernels, everything else in `arithmetic`:
+    by itself, OpenVINO would take bfloat16 where the processor has that.
 
     Args:
         model: the file's path.
         threads: threads within one frame; None lets OpenVINO decide.
+        arithmetic: "f32" or "bf16"; the caller has seen that the processor has it (`capabilities`).
     """
 
     reuses_output = False
 
-    def __init__(self, model: Path, *, threads: int | None = None) -> None:
+    def __init__(self, model: Path, *, threads: int | None = None, arithmetic: str = "f32") -> None:
         try:
             import openvino
         except ImportError as error:
             raise MissingLibrary("openvino", "running .onnx files with OpenVINO", "openvino") from error
-        settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": arithmetic}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
