@@ -7,7 +7,6 @@ never holds up the stream.
 from __future__ import annotations
 
 import html
-import ipaddress
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ import cv2
 
 from runtime.errors import UserError
 from runtime.job import StreamResult
+from runtime.loopback import is_loopback, may_ask
 from runtime.timing import Rate
 
 _BOUNDARY = "edgeseg-frame"
@@ -79,7 +79,7 @@ class Server:
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
         self.url = f"http://{host}:{self.port}/"
-        self._local = _is_loopback(host)
+        self.local = is_loopback(host)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="edgeseg serve",
                                         daemon=True)
         self._thread.start()
@@ -115,13 +115,6 @@ class Server:
             with self._changed:
                 self._watching -= 1
 
-    def may_ask(self, host: str | None) -> bool:
-        """Whether a request's Host header names us. A page of another name that resolves to this machine must not
-        look on (DNS rebinding), unless the server was opened to the network anyway.
-        """
-        name = (host or "").rpartition(":")[0] if (host or "").rpartition(":")[2].isdigit() else (host or "")
-        return not self._local or name == "localhost" or _is_loopback(name.strip("[]"))
-
     def close(self) -> None:
         """End all connections and free the port. A second call does nothing."""
         with self._changed:
@@ -143,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer for the page, its numbers and its pictures; nothing else is served, no file is read."""
-        if not self.owner.may_ask(self.headers.get("Host")):
+        if not may_ask(self.headers.get("Host"), self.owner.local):
             self.send_error(403, "this page is for this machine")
         elif self.path == "/":
             self._send("text/html; charset=utf-8", self.owner.page)
@@ -176,10 +169,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Requests are nobody's news."""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -23,6 +23,7 @@ TWO_MEANINGS = {
     "--out",  # of a report: a file
     "--json",  # of python -m export.models: print JSON; elsewhere a file
     "--every",  # of the temporal benchmark: several values
+    "--serve",  # of a page for phones: any address; of a stream: a port of this machine
     "--source",  # of the runtime: also a camera; of a benchmark: a file
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,41 +10,19 @@ import pytest
 from benchmarks.measurement import append
 from benchmarks.report import main
 from tests.benchmarks import rows
-
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync")
-PATIENCE_S = 60
-"""How long a loaded machine may take to draw the page before the test gives up."""
+from tests.chromium import opened, wait
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra 'dev')")
     pytest.importorskip("plotly", reason="plotly is not installed (extra 'report')")
-    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no Chromium with its chromedriver is installed")
     folder = tmp_path_factory.mktemp("browser")
     append(folder / "rows.jsonl", rows.three())
-    assert main([str(folder / "rows.jsonl"), "--out", str(folder / "report.html"), "--max-ms", "33"]) == 0
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        opened.get((folder / "report.html").as_uri())
-        wait(opened, "return document.body.dataset.ready === 'true'")
-        yield opened
-    finally:
-        opened.quit()
-
-
-def wait(browser: Any, script: str) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(browser, PATIENCE_S).until(lambda opened: opened.execute_script(script))
+    with opened(folder / "profile", "--disable-gpu") as browser:
+        assert main([str(folder / "rows.jsonl"), "--out", str(folder / "report.html"), "--max-ms", "33"]) == 0
+        browser.get((folder / "report.html").as_uri())
+        wait(browser, "return document.body.dataset.ready === 'true'")
+        yield browser
 
 
 def shown(browser: Any) -> list[str]:
