@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runtime.files import in_one_piece
 
 if TYPE_CHECKING:
     from benchmarks.measurement import Measurement
     from calibration.data.labels import LabelMap, Pair
+    from runtime.artifact import Artifact
     from runtime.segmenter import Segmenter
 
 SHOWN = 3
@@ -41,14 +42,23 @@ def accuracy_row(segmenter: Segmenter, engine: str, data: Path, out: Path, max_f
     figures = summary(evaluate(segmenter, [pair for pair in pairs if pair.image in kept], mapping))
     shown = set(evenly_spaced([pair.image for pair in pairs], SHOWN))
     overlays = _overlays(segmenter, engine, [pair for pair in pairs if pair.image in shown], mapping, out)
-    low, high = figures["miou_interval"]
-    values = {"miou": figures["miou"], "miou_low": low, "miou_high": high,
-              "pixel_accuracy": figures["pixel_accuracy"], "boundary_iou": figures["boundary_iou"]}
-    invalid = () if artifact.weights.get("trained", True) else ("the weights are random",)
-    return row("accuracy", artifact, values, engine=engine, samples=figures["frames"], machine=machine.describe(),
-               invalid=invalid,
+    return row("accuracy", artifact, accuracy_values(figures), engine=engine,
+               samples=figures["frames"], machine=machine.describe(),
+               invalid=untrained(artifact),
                details={"data": str(data), "iou_by_class": figures["iou_by_class"], "overlays": overlays,
                         "palette": dict(zip(artifact.classes, artifact.palette))})
+
+
+def accuracy_values(figures: Mapping[str, Any]) -> dict[str, float]:
+    """A row's figures, of what `benchmarks.accuracy.summary` returns."""
+    low, high = figures["miou_interval"]
+    return {"miou": figures["miou"], "miou_low": low, "miou_high": high, "pixel_accuracy": figures["pixel_accuracy"],
+            "boundary_iou": figures["boundary_iou"]}
+
+
+def untrained(artifact: Artifact) -> tuple[str, ...]:
+    """What speaks against an accuracy; nothing where the weights were trained."""
+    return () if artifact.weights.get("trained", True) else ("the weights are random",)
 
 
 def _overlays(segmenter: Segmenter, engine: str, pairs: Sequence[Pair], mapping: LabelMap,

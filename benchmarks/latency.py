@@ -18,7 +18,7 @@ from runtime import cli
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.intervals import Interval
+    from benchmarks.intervals import Interval, Rounds
     from benchmarks.measurement import Measurement
     from benchmarks.worker import Worker
 
@@ -137,25 +137,32 @@ def _ratios(records: Sequence[Record], labels: Sequence[str]) -> list[dict[str, 
 
 def _values(record: Record, path: Path) -> dict[str, float]:
     """The figures; those that this system does not tell are absent."""
+    from runtime.artifact import size_mb
+
+    queries = sum(map(len, record.total))
+    joules, others = record.spell.joules, record.spell.others_share
+    found = {
+        **percentiles(record.total, record.stages["inference"]), "processor_ms": 1e3 * record.processor_s / queries,
+        **{key: record.worker.opened[key] for key in ("cold_start_ms", "load_ms", "first_ms", "before_mb")},
+        **record.memory, "model_mb": size_mb(path),
+        "energy_mj": None if joules is None else 1e3 * joules / queries, "others_share": others,
+    }
+    return {key: float(value) for key, value in found.items() if value is not None}
+
+
+def percentiles(total: Rounds, inference: Rounds) -> dict[str, float]:
+    """Figures of queries' milliseconds, round by round: of the whole, and of the engine's part."""
     import numpy as np
 
     from benchmarks.intervals import median_interval
-    from runtime.artifact import size_mb
 
-    times = np.array([*chain.from_iterable(record.total)])
-    inference = np.array([*chain.from_iterable(record.stages["inference"])])
-    p50, low, high = median_interval(record.total)
+    times, engine = (np.array([*chain.from_iterable(rounds)]) for rounds in (total, inference))
+    p50, low, high = median_interval(total)
     p90, p99 = np.percentile(times, (90, 99))
-    joules, others = record.spell.joules, record.spell.others_share
-    found = {
-        "p50_ms": p50, "p50_low_ms": low, "p50_high_ms": high, "p90_ms": p90, "p99_ms": p99, "mean_ms": times.mean(),
-        "min_ms": times.min(), "max_ms": times.max(), "inference_p50_ms": np.median(inference),
-        "inference_p90_ms": np.percentile(inference, 90), "processor_ms": 1e3 * record.processor_s / len(times),
-        **{key: record.worker.opened[key] for key in ("cold_start_ms", "load_ms", "first_ms", "before_mb")},
-        **record.memory, "model_mb": size_mb(path),
-        "energy_mj": None if joules is None else 1e3 * joules / len(times), "others_share": others,
-    }
-    return {key: float(value) for key, value in found.items() if value is not None}
+    found = {"p50_ms": p50, "p50_low_ms": low, "p50_high_ms": high, "p90_ms": p90, "p99_ms": p99,
+             "mean_ms": times.mean(), "min_ms": times.min(), "max_ms": times.max(),
+             "inference_p50_ms": np.median(engine), "inference_p90_ms": np.percentile(engine, 90)}
+    return {key: float(value) for key, value in found.items()}
 
 
 def _median(times: Sequence[float]) -> float:

@@ -119,7 +119,7 @@ def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str,
         height, width = segmenter.artifact.preprocess.size
         segmenter(np.zeros((height, width, 3), dtype=np.uint8))
         done = perf_counter()
-        frames = _frames((height, width), arguments["frames"])
+        frames = input_frames((height, width), arguments["frames"])
     except EdgesegError as error:
         say({"error": str(error)})
         return
@@ -131,7 +131,7 @@ def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str,
             _queries(segmenter, frames, request["queries"], request["seconds"]))
 
 
-def _frames(size: tuple[int, int], folder: str | None) -> list[Frame]:
+def input_frames(size: tuple[int, int], folder: str | None) -> list[Frame]:
     """Four frames at input size, so that decoding and resizing stay out of the figures."""
     import cv2
     import numpy as np

@@ -15,15 +15,17 @@ class Candidate:
     Attributes:
         latency: its latency row.
         others: its other rows by kind ("accuracy", "complexity", "layers", "pipeline"), the newest of each.
+        machine: what it was measured on, where the rows come from several machines; else "".
     """
 
     latency: Measurement
     others: Mapping[str, Measurement]
+    machine: str = ""
 
     @property
     def label(self) -> str:
         """For people; unique within a report."""
-        return self.latency.label
+        return f"{self.latency.label} on {self.machine}" if self.machine else self.latency.label
 
     @property
     def p50(self) -> float:
@@ -48,16 +50,25 @@ class Candidate:
 
 
 def joined(rows: Iterable[Measurement]) -> list[Candidate]:
-    """Candidates in the order of their latency; of several rows of one kind the newest counts."""
-    newest: dict[tuple[str, str, str, int], Measurement] = {}
+    """Candidates in the order of their latency; of several rows of one kind from one machine the newest counts."""
+    newest: dict[tuple[str, str, str, str, int], Measurement] = {}
     for entry in sorted(rows, key=lambda entry: entry.at):
         if entry.sha256:
             threads = entry.details.get("threads", 0) if entry.kind == "latency" else 0
-            newest[entry.sha256, entry.engine, entry.kind, threads] = entry
-    found = [Candidate(entry, {kind: other for (sha256, engine, kind, _), other in newest.items()
-                               if sha256 == entry.sha256 and kind != "latency" and engine in (entry.engine, "")})
-             for entry in newest.values() if entry.kind == "latency"]
+            newest[entry.sha256, machine_name(entry), entry.engine, entry.kind, threads] = entry
+    timed = {key: entry for key, entry in newest.items() if entry.kind == "latency"}
+    several = len({machine_name(entry) for entry in timed.values()}) > 1
+    found = [Candidate(entry, {kind: other for (sha256, machine, engine, kind, _), other in newest.items()
+                               if sha256 == entry.sha256 and kind != "latency"
+                               and (engine == "" or (engine, machine) == (entry.engine, machine_name(entry)))},
+                       machine_name(entry) if several else "")
+             for entry in timed.values()]
     return sorted(found, key=lambda candidate: candidate.p50)
+
+
+def machine_name(entry: Measurement) -> str:
+    """What tells machines apart: the processor, and the browser where one measured."""
+    return ", ".join(str(entry.machine[key]) for key in ("cpu", "browser") if entry.machine.get(key))
 
 
 def skipped(rows: Sequence[Measurement], candidates: Sequence[Candidate]) -> list[Measurement]:
