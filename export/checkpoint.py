@@ -6,13 +6,13 @@ A file (`SUFFIXES`), or a folder as Hugging Face's `save_pretrained` writes it, 
 from __future__ import annotations
 
 import hashlib
-import json
-import pickle
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.decode import FileName, decoded, parsed, read
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +29,13 @@ LISTED = 3
 """How many names an error gives."""
 
 
+@dataclass(frozen=True)
+class Index:
+    """What is read of a folder's index: the file that holds each tensor."""
+
+    weight_map: Mapping[str, FileName]
+
+
 def files(path: Path) -> list[Path]:
     """The files that hold the weights at `path`, in a fixed order; empty where there are none."""
     if path.is_file():
@@ -37,10 +44,10 @@ def files(path: Path) -> list[Path]:
     if held is None or held.suffix != ".json":
         return [held] if held else []
     try:
-        shards = sorted(set(json.loads(held.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{held} cannot be read as an index of shards; expected a weight_map") from error
-    absent = [name for name in shards if Path(name).name != name or not (path / name).is_file()]
+        shards = sorted(set(decoded(Index, parsed(read(held)), part=True).weight_map.values()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{held} cannot be read as an index of shards ({error}); expected a weight_map") from error
+    absent = [name for name in shards if not (path / name).is_file()]
     if absent:
         raise UserError(f"{held} names {few(absent)}, which {path} does not hold; expected all shards beside the index")
     return [path / name for name in shards]
@@ -77,13 +84,12 @@ def tensors(held: Sequence[Path]) -> tuple[dict[str, Tensor], str]:
 def _loaded(path: Path) -> Any:
     """What a file holds, read without running anything in it."""
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return (load_file(path) if path.suffix == ".safetensors"
                 else torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+    except Exception as error:  # of damage, torch's unpickler also says struct.error, IndexError, TypeError, ...
         if code := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(f"{path} holds {code[1]}, and reading that would run code of the file's author; expected "
                             "tensors only",

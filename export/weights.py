@@ -11,16 +11,16 @@ Without a source, the bundled weights.
 from __future__ import annotations
 
 import dataclasses
-import json
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from export import checkpoint
 from export.checkpoint import SUFFIXES, few
 from export.origins import Checkpoint, Origin
 from export.spec import ModelSpec
+from export.training.record import Record, read_record
 from runtime.artifact import Weights
 from runtime.errors import UserError
 from runtime.files import cache_folder, in_one_piece
@@ -36,17 +36,14 @@ RANDOM = Checkpoint("none", {}, "", "")
 def choices(entry: ModelSpec) -> str:
     """What `--weights` takes for this network, for a person."""
     own = bundled(entry)
-    names = ([own["classes"]] if own else []) + list(entry.weights)
+    names = ([own.classes] if own else []) + list(entry.weights)
     return ", ".join([*names, "none (random)", f"a path ending in {', '.join(SUFFIXES)}"])
 
 
-def bundled(entry: ModelSpec) -> dict[str, Any] | None:
-    """The record beside the bundled weights of a network, or None where there are none.
-
-    Its keys are those that `export.training.train` writes; `classes` is the label set's name.
-    """
+def bundled(entry: ModelSpec) -> Record | None:
+    """The record beside the bundled weights of a network, or None where there are none."""
     path = BUNDLED / f"{entry.name}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    return read_record(path) if path.is_file() else None
 
 
 def put(network: nn.Module, loaded: Checkpoint) -> Weights:
@@ -121,8 +118,8 @@ def _found(entry: ModelSpec, source: str | None) -> Checkpoint:
     if source is None and own is None:
         raise UserError(f"{entry.name} has no bundled weights; known: {choices(entry)}",
                         try_=f"--weights {next(iter(entry.weights), 'none')}")
-    if own is not None and source in (None, own["classes"]):
-        return _opened(f"{entry.name}-{own['classes']}", BUNDLED / own["file"], own["sha256"], own["terms"])
+    if own is not None and source in (None, own.classes):
+        return _opened(f"{entry.name}-{own.classes}", BUNDLED / own.file, own.sha256, own.terms)
     assert source is not None
     if source in entry.weights:
         address, expected = entry.weights[source]

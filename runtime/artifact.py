@@ -26,6 +26,7 @@ FORMAT = 1
 """Version of the JSON. A reader refuses any other number rather than guess."""
 
 Layout = Literal["NHWC", "NCHW", "NHW"]
+Stride = Annotated[int, Meta(ge=1, le=1024)]
 
 
 class OutputKind(str, Enum):
@@ -116,7 +117,7 @@ class Artifact:
     input: TensorInfo
     output: TensorInfo
     output_kind: OutputKind
-    stride: Annotated[int, Meta(ge=1, le=1024)]
+    stride: Stride
     align_corners: bool
     preprocess: Preprocess
     classes: Annotated[tuple[Text, ...], Meta(min_length=2, max_length=255)]
@@ -271,7 +272,7 @@ class _Seal:
 def _sealed(values: Mapping[str, Any], sidecar: Path) -> Path:
     """The engine that the JSON names, when it is there and has the hash that the JSON says."""
     try:
-        seal = decode.decoded(_Seal, {key: values[key] for key in ("file", "sha256") if key in values})
+        seal = decode.decoded(_Seal, values, part=True)
     except ValueError as error:
         raise _not_ours(str(sidecar), error) from error
     file = sidecar.with_name(seal.file)

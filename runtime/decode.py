@@ -55,6 +55,18 @@ FileName = Annotated[str, Meta(pattern=r"^(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]+$(?!\n
 """Beside the file that names it; never a path."""
 
 
+class Mismatch(ValueError):
+    """A value that is not what was asked for, in one line.
+
+    Attributes:
+        place: where, e.g. "preprocess.size[0]"; "" for the whole.
+    """
+
+    def __init__(self, place: str, what: str) -> None:
+        super().__init__(what)
+        self.place = place
+
+
 def read(path: Path, limit: int = LIMIT) -> str:
     """The UTF-8 text of a file.
 
@@ -73,14 +85,14 @@ def parsed(text: str) -> Any:
     """JSON as the standard has it → plain values.
 
     Raises:
-        ValueError: malformed (NaN, half a surrogate pair, ...), a key that an object has twice, or nested too deeply.
+        ValueError: malformed (NaN, half a surrogate pair, ...), a key that an object has twice, or nested by the
+            thousand.
     """
     try:
         values = msgspec.json.decode(text)
         json.loads(text, object_pairs_hook=_unambiguous)  # of two keys alike, every reader believes another one
     except RecursionError:
-        raise ValueError(f"nested more than {DEPTH} levels deep") from None
-    _check_depth(values, DEPTH)
+        raise ValueError("nested too deeply") from None
     return values
 
 
@@ -100,7 +112,7 @@ def _check_depth(values: Any, left: int) -> None:
             _check_depth(value, left - 1)
 
 
-def decoded(kind: type[Kind], values: Any, *, whole: bool = True) -> Kind:
+def decoded(kind: type[Kind], values: Any, *, whole: bool = True, part: bool = False) -> Kind:
     """Plain values → a dataclass, or anything else that msgspec knows, without any conversion of one type to another.
 
     Args:
@@ -108,34 +120,39 @@ def decoded(kind: type[Kind], values: Any, *, whole: bool = True) -> Kind:
         values: dicts, lists, strings, numbers.
         whole: whether fields with defaults must be there too, as in all that we write ourselves: what a file lost on
             its way shall not be made up.
+        part: whether `kind` is only a part of what the file holds, whose other keys are passed over.
 
     Raises:
-        ValueError: in one line, which value is what, and what was expected there.
+        Mismatch: what stands where, and what was expected there.
+        ValueError: nested more than `DEPTH` levels deep.
     """
+    _check_depth(values, DEPTH)
+    if part and isinstance(values, dict):
+        values = {key: value for key, value in values.items() if key in kind.__annotations__}
     try:
         made = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        raise ValueError(_told(str(error), values)) from None
-    for difference in _differences(values, made, "", whole):
-        raise ValueError(difference)
+        raise _mismatch(str(error), values) from None
+    for key, is_what in _differences(values, made, "", whole):
+        raise Mismatch(key, f"the key {reprlib.repr(key)} is {is_what}")
     return made
 
 
-def _told(message: str, values: Any) -> str:
-    """msgspec's "Expected `int` >= 1 - at `$.stride`", with what stands there."""
-    what, _, at = message.replace("`", "").partition(" - at $")
-    what = what[0].lower() + what[1:]
+def _mismatch(message: str, values: Any) -> Mismatch:
+    """Of msgspec's "Expected `int` >= 1 - at `$.stride`" and what stands there."""
+    what, _, place = message.replace("`", "").partition(" - at $")
+    what, place = what[0].lower() + what[1:], place.lstrip(".")
     if missing := re.fullmatch(r"object missing required field (.*)", what):
-        return f"the key {f'{at}.{missing[1]}'.lstrip('.')!r} is missing"
-    for name, index in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", at):
-        try:
-            values = values[name if name else int(index)]
-        except (LookupError, TypeError):  # "$[...]": msgspec does not say which key of a mapping it is
-            return f"{at.lstrip('.')}: {what}"
-    return f"{at.lstrip('.') or 'it'} is {' '.join(reprlib.repr(values).split())}; {what}"
+        key = f"{place}.{missing[1]}".lstrip(".")
+        return Mismatch(key, f"the key {key!r} is missing")
+    if "..." in place:  # msgspec does not say which key of a mapping it is
+        return Mismatch(place, f"{place}: {what}")
+    for step in re.findall(r"[^.\[\]]+", place):
+        values = values[int(step) if isinstance(values, list) else step]
+    return Mismatch(place, f"{place or 'it'} is {' '.join(reprlib.repr(values).split())}; {what}")
 
 
-def _differences(values: Any, made: Any, at: str, whole: bool) -> Iterator[str]:
+def _differences(values: Any, made: Any, at: str, whole: bool) -> Iterator[tuple[str, str]]:
     """Keys of `values` that did not reach `made` and, if it is to be `whole`, fields of `made` that came
     from nowhere."""
     if isinstance(made, tuple):
@@ -145,9 +162,9 @@ def _differences(values: Any, made: Any, at: str, whole: bool) -> Iterator[str]:
         return
     parts = dict(made) if isinstance(made, Mapping) else {f.name: getattr(made, f.name) for f in fields(made)}
     for key in values.keys() - parts.keys():
-        yield f"the key {reprlib.repr(f'{at}.{key}'.lstrip('.'))} is unknown"
+        yield f"{at}.{key}".lstrip("."), "unknown"
     for key, part in parts.items():
         if key in values:
             yield from _differences(values[key], part, f"{at}.{key}".lstrip("."), whole)
         elif whole:
-            yield f"the key {f'{at}.{key}'.lstrip('.')!r} is missing"
+            yield f"{at}.{key}".lstrip("."), "missing"

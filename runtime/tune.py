@@ -12,16 +12,19 @@ import logging
 import os
 import platform
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
 from runtime.artifact import Artifact
 from runtime.channel import Policy
+from runtime.decode import Number, decoded, parsed, read
 from runtime.files import cache_folder, write_text
 from runtime.sessions import Session, engine_for, engines, open_session
 
@@ -30,6 +33,8 @@ log = logging.getLogger(__name__)
 ROUNDS = 5
 SECONDS = 0.25
 """Each setting gets a turn of about so long in every round."""
+
+Workers = Annotated[int, Meta(ge=1, le=1024)]
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ class Setting:
         threads: threads within one frame.
     """
 
-    workers: int
-    threads: int
+    workers: Workers
+    threads: Workers
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Tuning:
 
     every: Setting
     latest: Setting
-    fps: dict[str, float]
+    fps: Mapping[str, Number]
 
     def setting(self, policy: Policy) -> Setting:
         """The one to use under a policy."""
@@ -126,11 +131,11 @@ def _rate(sessions: list[Session], x: np.ndarray, seconds: float) -> float:
 def recall(artifact: Artifact, engine: str | None = None) -> Tuning | None:
     """What was remembered for this artifact on this machine; None when nothing was, or it cannot be read."""
     try:
-        values = json.loads(_path(artifact, engine_for(artifact, engine)).read_text(encoding="utf-8"))
-        return Tuning(Setting(**values["every"]), Setting(**values["latest"]), values["fps"])
+        values = parsed(read(_path(artifact, engine_for(artifact, engine))))
+        return decoded(Tuning, values, part=True)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         log.warning("what --tune remembered cannot be read (%s); tune again", error)
         return None
 

@@ -43,7 +43,7 @@ def row(entry: ModelSpec) -> tuple[str, ...]:
                for metrics in PUBLISHED.values()]
     sources = dict.fromkeys(figure.source for figure in figures if figure)
     own = bundled(entry)
-    weights = [f"{own['classes']} (bundled)"] if own else []
+    weights = [f"{own.classes} (bundled)"] if own else []
     return (entry.name, f"{entry.parameters / 1e6:.2f} M", f"{entry.gmacs:.2f}", _size(entry.counted_at),
             _size(entry.preprocess.size),
             *(f"{figure.value:g} {figure.conditions}" if figure else "-" for figure in figures),

@@ -61,19 +61,26 @@ def test_defaults_stand_in_only_where_the_caller_allows_it():
         decoded(Outer, part)
 
 
+def test_a_part_passes_over_the_files_other_keys_but_not_over_its_own_parts():
+    assert decoded(Outer, {**GOOD, "more": 1}, part=True) == decoded(Outer, GOOD)
+    with pytest.raises(ValueError, match=r"inner\[0\]\.more' is unknown"):
+        decoded(Outer, {**GOOD, "inner": [{"size": [1, 2], "scale": 1, "more": 1}]}, part=True)
+
+
 @pytest.mark.parametrize(("text", "reason"), [
     ("", "truncated"), ('{"a": 1', "truncated"), ("{'a': 1}", "malformed"), ('{"a": NaN}', "malformed"),
     ('{"a": 1e999}', "out of range"), ('{"a": ' + "9" * 5000 + "}", "out of range"), ('{"a": "\\ud800"}', "truncated"),
     ('{"a": 1} x', "malformed"), ('{"b": {"a": 1, "a": 1}}', "the key 'a' stands twice"),
-    ("[" * 100_000, "nested"), ("[" * 100_000 + "]" * 100_000, "nested"), ('{"a":' * 100_000, "nested"),
-    ("[" * (DEPTH + 1) + "]" * (DEPTH + 1), "nested")])
+    ("[" * 100_000, "nested"), ("[" * 100_000 + "]" * 100_000, "nested"), ('{"a":' * 100_000, "nested")])
 def test_json_that_readers_disagree_about_is_refused(text, reason):
     with pytest.raises(ValueError, match=reason):
         parsed(text)
 
 
-def test_nesting_up_to_the_limit_is_read():
-    assert parsed("[" * (DEPTH - 1) + "1" + "]" * (DEPTH - 1))
+def test_nesting_is_read_up_to_the_limit():
+    assert decoded(list, parsed("[" * (DEPTH - 1) + "1" + "]" * (DEPTH - 1)))
+    with pytest.raises(ValueError, match="more than 32 levels"):
+        decoded(list, parsed("[" * (DEPTH + 1) + "]" * (DEPTH + 1)))
 
 
 def test_a_file_of_a_gigabyte_is_refused_without_being_read(tmp_path):

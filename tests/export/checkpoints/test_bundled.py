@@ -65,5 +65,5 @@ def test_miou_on_camvid_val_is_the_record_s_in_torch_and_the_same_in_onnx(
                            label_map("camvid", segmenter.artifact.classes)).miou
     claimed = weights.bundled(entry)
     assert claimed is not None
-    assert in_torch == pytest.approx(claimed["scores"]["val"]["miou"], abs=0.0005)
+    assert in_torch == pytest.approx(claimed.scores["val"].miou, abs=0.0005)
     assert in_onnx == pytest.approx(in_torch, abs=0.0005)

@@ -99,16 +99,20 @@ MINIMAL = 'size = [64, 96]\nclasses = ["a", "b", "c"]\n'
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ('size = [64, 96]\n', "has no 'classes'; expected 2 to 255 class names"),
-    ('classes = "camvid"\n', "has no 'size'"),
-    (MINIMAL + 'sized = 3\n', "has the key 'sized'; known: size, classes"),
-    ('size = [64]\nclasses = "voc"\n', r"says size = \[64\]; expected \[height, width\]"),
+    ('size = [64, 96]\n', "the key 'classes' is missing; classes: 2 to 255 different class names"),
+    ('classes = "camvid"\n', "the key 'size' is missing"),
+    (MINIMAL + 'sized = 3\n', "the key 'sized' is unknown; known: size, classes"),
+    ('size = [64]\nclasses = "voc"\n', r"size is \[64\]; expected array of length 2, got 1; size: \[height, width\]"),
     ('size = [64, 96]\nclasses = "ade"\n', "one of camvid, cityscapes, voc"),
-    (MINIMAL + 'palette = [[1, 2, 3]]\n', "has 3 classes and the palette"),
+    (MINIMAL + 'palette = [[1, 2, 3]]\n', "has 3 classes and 1 colours; expected one"),
     (MINIMAL + 'colour_order = "gbr"\n', '"rgb" or "bgr"'),
     (MINIMAL + 'std = [0, 1, 1]\n', "three positive numbers"),
     (MINIMAL + 'stride = true\n', "input pixels per cell"),
+    (MINIMAL + 'mean = [nan, 0, 0]\n', "mean.* is nan; .*three numbers in units of 0..1"),
+    (MINIMAL + 'builder = "module"\n', '"package.module:function"'),
+    ('size = [64, 96]\nclasses = ["a", "a"]\n', "has a class name twice"),
     ('size = [64', "cannot be read as TOML"),
+    ("size = " + "[" * 100_000, "cannot be read as TOML"),
 ])
 def test_a_toml_that_cannot_be_used_says_what_was_expected(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "x.toml").write_text(text, encoding="utf-8")

@@ -164,7 +164,7 @@ def test_the_record_of_a_second_run_holds_how_the_first_one_went(tmp_path: Path)
     assert (start["source"], start["epochs_done"]) == ("lraspp-small.safetensors", 2)
     assert start["recipe"]["weights"] == start["start"]["source"] == "none"
     assert record.history(find("lraspp-small").spec, str(weights_file), "of others") == {}
-    for foreign in ("[1, 2]", "not JSON", "\xff"):
+    for foreign in ("[1, 2]", "not JSON", "\xff", "[" * 100_000, json.dumps({"sha256": start["sha256"]})):
         weights_file.with_suffix(".json").write_text(foreign, encoding="latin-1")
         assert record.history(find("lraspp-small").spec, str(weights_file), start["sha256"]) == {}
 
