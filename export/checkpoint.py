@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.decode import FileName, decoded, parsed, read
+from runtime.decode import Text, decoded, parsed, read
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ LISTED = 3
 class Index:
     """What is read of a folder's index: the file that holds each tensor."""
 
-    weight_map: Mapping[str, FileName]
+    weight_map: Mapping[str, Text]
 
 
 def files(path: Path) -> list[Path]:
@@ -47,7 +47,7 @@ def files(path: Path) -> list[Path]:
         shards = sorted(set(decoded(Index, parsed(read(held)), part=True).weight_map.values()))
     except (OSError, ValueError) as error:
         raise UserError(f"{held} cannot be read as an index of shards ({error}); expected a weight_map") from error
-    absent = [name for name in shards if not (path / name).is_file()]
+    absent = [name for name in shards if Path(name).name != name or not (path / name).is_file()]
     if absent:
         raise UserError(f"{held} names {few(absent)}, which {path} does not hold; expected all shards beside the index")
     return [path / name for name in shards]
