@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import os
+import reprlib
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,12 +15,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from runtime import decode
 from runtime.artifact import Artifact
+from runtime.decode import Count, Number, Side, Text
 from runtime.errors import UserError
 from runtime.sessions import engines
 
 FORMAT = 2
 """Version of a row. A reader takes this one and 1, whose `target` was the engine; it refuses any other number."""
+
+ROWS_LIMIT = 1 << 30
+"""Bytes of the largest file of rows that is read: some hundred thousand of them."""
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +55,16 @@ class Measurement:
         engine: what ran it, a file of `runtime/sessions/`; "" where none took part.
     """
 
-    kind: str
-    name: str
+    kind: Text
+    name: Text
     target: str
-    precision: str
-    size: tuple[int, int]
+    precision: Text
+    size: tuple[Side, Side]
     output: str
     file: str
     sha256: str
-    values: Mapping[str, float]
-    samples: int
+    values: Mapping[str, Number]
+    samples: Count
     machine: Mapping[str, Any]
     command: str
     at: str
@@ -75,8 +81,8 @@ class Measurement:
         parts = [self.name, f"{height}x{width}", self.precision, self.engine or self.target]
         if self.output not in ("", "low"):
             parts.append(self.output)
-        if self.details.get("threads"):
-            parts.append(f"{self.details['threads']} thread{'s' if self.details['threads'] > 1 else ''}")
+        if threads := self.details.get("threads"):
+            parts.append(f"{threads} thread{'' if threads == 1 else 's'}")
         return " ".join(part for part in parts if part)
 
 
@@ -136,39 +142,42 @@ def read(path: Path) -> list[Measurement]:
         UserError: no such file, or a line that is JSON but no row of ours.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = decode.read(path, ROWS_LIMIT).split("\n")
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); expected rows of measurements",
                         try_="python -m benchmarks sweep, which writes them") from error
     rows = []
     for number, line in enumerate(lines, 1):
+        if not line:
+            continue
         try:
-            values = json.loads(line)
-        except ValueError:
-            log.warning("%s, line %s is cut short and left out", path, number)
+            values = decode.parsed(line)
+        except ValueError as error:
+            log.warning("%s, line %s is cut short and left out (%s)", path, number, error)
             continue
         rows.append(_from_values(values, f"{path}, line {number}"))
     return rows
 
 
-def _split_of_version_1(kind: str, target: str) -> dict[str, str]:
-    """Target and engine of a row whose one field held either."""
-    if target not in engines():
-        return {"target": target}
-    ran = kind not in ("complexity", "skipped")
-    return {"target": engines()[target].reads[0], "engine": target if ran else ""}
+def _of_version_1(entry: Measurement) -> Measurement:
+    """A row whose `target` held target or engine, with both."""
+    if entry.target not in engines():
+        return entry
+    ran = entry.kind not in ("complexity", "skipped")
+    return dataclasses.replace(entry, target=engines()[entry.target].reads[0], engine=entry.target if ran else "")
 
 
 def _from_values(values: Any, origin: str) -> Measurement:
+    version = values.pop("format", None) if isinstance(values, dict) else None
+    if type(version) is not int or version not in (1, FORMAT):
+        raise UserError(f"{origin} has format {reprlib.repr(version)}; this edgeseg reads formats 1 and {FORMAT}",
+                        try_="measure again with this version")
     try:
-        version = values.pop("format")
-        if version == 1:
-            values |= _split_of_version_1(values["kind"], values["target"])
-        elif version != FORMAT:
-            raise UserError(f"{origin} has format {version!r}; this edgeseg reads formats 1 and {FORMAT}",
-                            try_="measure again with this version")
-        height, width = values["size"]
-        return Measurement(**values | {"size": (int(height), int(width)), "invalid": tuple(values["invalid"])})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{origin} is not a row of measurements ({type(error).__name__}: {error})",
+        if version == FORMAT:
+            return decode.decoded(Measurement, values)
+        if "engine" in values:
+            raise ValueError("the key 'engine' is unknown in format 1")
+        return _of_version_1(decode.decoded(Measurement, {**values, "engine": ""}))
+    except ValueError as error:
+        raise UserError(f"{origin} is not a row of measurements ({error})",
                         try_="python -m benchmarks latency ARTIFACT --rows FILE, which writes them") from error

@@ -6,10 +6,12 @@ import dataclasses
 import hashlib
 import importlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from runtime.artifact import FORMAT, Artifact, to_json
+from runtime.decode import decoded
 from runtime.errors import MissingLibrary, UserError
 from runtime.sessions._cuda import Gpu
 
@@ -38,6 +40,34 @@ def plan_name(artifact: Artifact) -> str:
                        "record": digest}, separators=(",", ":"))
 
 
+@dataclass(frozen=True)
+class Details:
+    """What is used here of what an artifact's JSON says of how its plan was built.
+
+    Attributes:
+        library: the module that built it, and opens it.
+        version: of that library.
+        compute_capabilities: that it was built for, "8.7"; TensorRT-RTX asks the plan itself.
+    """
+
+    library: Literal["tensorrt", "tensorrt_rtx"] = "tensorrt"
+    version: str = ""
+    compute_capabilities: tuple[str, ...] = ()
+
+
+def details(artifact: Artifact) -> Details:
+    """Of an artifact with a plan.
+
+    Raises:
+        UserError: its JSON says something that no exporter writes.
+    """
+    try:
+        return decoded(Details, dict(artifact.details), whole=False, part=True)
+    except ValueError as error:
+        raise UserError(f"the JSON beside {artifact.file} says of its plan: {error}",
+                        try_=f"python -m export.trt {artifact.name}") from error
+
+
 def import_library(name: str) -> Any:
     """The module `name`, "tensorrt" or "tensorrt_rtx".
 
@@ -63,14 +93,13 @@ def check_machine(artifact: Artifact, plan: Path, trt: Any, gpu: Gpu) -> None:
     """Plans of TensorRT fit one version and one compute capability; those of TensorRT-RTX know themselves."""
     if trt.__name__ == "tensorrt_rtx":
         return
-    built = str(artifact.details.get("version", ""))
-    if built.split(".")[:3] != trt.__version__.split(".")[:3]:
-        raise UserError(f"{plan.name} was built with TensorRT {built}, here is {trt.__version__}",
+    said = details(artifact)
+    if said.version.split(".")[:3] != trt.__version__.split(".")[:3]:
+        raise UserError(f"{plan.name} was built with TensorRT {said.version}, here is {trt.__version__}",
                         try_=f"python -m export.trt {artifact.name}, on this machine")
-    fitting = artifact.details.get("compute_capabilities", [])
-    if gpu.sm not in fitting:
-        raise UserError(f"{plan.name} was built for compute capability {', '.join(fitting)}, {gpu.name} has {gpu.sm}",
-                        try_=f"python -m export.trt {artifact.name}, on this machine")
+    if gpu.sm not in said.compute_capabilities:
+        raise UserError(f"{plan.name} was built for compute capability {', '.join(said.compute_capabilities)}, "
+                        f"{gpu.name} has {gpu.sm}", try_=f"python -m export.trt {artifact.name}, on this machine")
 
 
 def log_of(trt: Any) -> Any:

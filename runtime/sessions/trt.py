@@ -19,7 +19,15 @@ from runtime.errors import UserError
 from runtime.files import cache_folder, in_one_piece
 from runtime.sessions import Engine
 from runtime.sessions import _cuda as cuda
-from runtime.sessions._plan import HEADER_PROBLEMS, check_machine, header_problem, import_library, log_of, plan_name
+from runtime.sessions._plan import (
+    HEADER_PROBLEMS,
+    check_machine,
+    details,
+    header_problem,
+    import_library,
+    log_of,
+    plan_name,
+)
 
 
 def _lacks() -> str:
@@ -46,15 +54,15 @@ class TrtSession:
     reuses_output = True
 
     def __init__(self, artifact: Artifact, plan: Path) -> None:
-        details = artifact.details
-        self._trt = import_library(str(details.get("library", "tensorrt")))
+        self._details = details(artifact)
+        self._trt = import_library(self._details.library)
         gpu = cuda.gpu()
         check_machine(artifact, plan, self._trt, gpu)
         self._cuda = cuda.library()
         cuda.call(self._cuda.cudaSetDevice, 0)
         self._log = log_of(self._trt)
         self._engine = self._opened(artifact, plan, gpu)
-        self._cache = _RuntimeCache(artifact, gpu) if artifact.details.get("library") == "tensorrt_rtx" else None
+        self._cache = _RuntimeCache(artifact, gpu) if self._details.library == "tensorrt_rtx" else None
         self._context = self._cache.context(self._engine) if self._cache else self._engine.create_execution_context()
         if self._context is None:
             raise UserError(f"{plan.name} leaves no room on {gpu.name} ({self._log.last()})",
@@ -80,7 +88,7 @@ class TrtSession:
             meant, fix = HEADER_PROBLEMS[problem]
             raise UserError(f"{plan.name} was built for {meant} ({problem}; here: {gpu}, "
                             f"{self._trt.__name__} {self._trt.__version__})",
-                            try_=fix.format(version=artifact.details.get("version"), sm=gpu.sm.replace(".", "")))
+                            try_=fix.format(version=self._details.version, sm=gpu.sm.replace(".", "")))
         engine = self._runtime.deserialize_cuda_engine(data)
         if engine is None:
             raise UserError(f"{self._trt.__name__} {self._trt.__version__} cannot open {plan.name} "

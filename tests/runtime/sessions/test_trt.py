@@ -153,3 +153,18 @@ def test_the_name_in_the_plan_changes_with_whatever_a_mask_depends_on(change):
 
 def test_the_name_in_the_plan_leaves_out_what_is_known_only_afterwards():
     assert plan_name(dataclasses.replace(ARTIFACT, sha256="", file="other", details={})) == plan_name(ARTIFACT)
+
+
+@pytest.mark.parametrize("said", [{"library": "antigravity"}, {"compute_capabilities": 5}, {"version": []}])
+def test_a_json_cannot_name_another_module_to_import_nor_end_in_a_traceback(opened, said):
+    with pytest.raises(UserError, match=f"{next(iter(said))} is .*expected|enum"):
+        opened(dataclasses.replace(NATIVE, details={**NATIVE.details, **said}), name="tensorrt", version="10.3.0")
+
+
+@pytest.mark.parametrize(("library", "message"), [
+    ({"shape": (1, 8, 6, 3)}, r"input frame uint8 \[1, 8, 6, 3\].*\[1, 4, 6, 3\]"),
+    ({"outputs": ("scores",)}, "output scores uint8.*classes uint8"),
+    ({"outputs": ("classes", "more")}, "has 2 outputs .classes, more.; expected one")])
+def test_a_plan_that_declares_other_tensors_than_its_json_is_refused(opened, library, message):
+    with pytest.raises(UserError, match=message):
+        opened(**library)
