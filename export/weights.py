@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from export import checkpoint
 from export.checkpoint import SUFFIXES, few
 from export.origins import Checkpoint, Origin
+from export.record import Record, read_record
 from export.spec import ModelSpec
-from export.training.record import Record, read_record
 from runtime.artifact import Weights
 from runtime.errors import UserError
 from runtime.files import cache_folder, in_one_piece

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from benchmarks import measurement
 from export import weights
 from export.origins import find, toml
-from export.training.record import read_record
+from export.record import read_record
 from runtime import tune
 from runtime.artifact import OutputKind, json_path, open_artifact
 from runtime.errors import UserError

@@ -10,11 +10,10 @@ import math
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.decode import Count, FileName, Sha256, Share, Text, decoded, parsed, read
+from export.record import Record, read_record
 from runtime.errors import UserError
 from runtime.files import in_one_piece, write_text
 
@@ -28,58 +27,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 CAMVID_TERMS = "CamVid (Brostow et al., 2009) is for non-commercial research; so are weights trained on it"
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How weights did on labelled frames. IoU by class, None where no frame has it."""
-
-    frames: Count
-    miou: Share
-    pixel_accuracy: Share
-    iou: Mapping[str, Share | None]
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is read again of the record that `bundle` writes.
-
-    Attributes:
-        file: the weights, beside the record.
-        sha256: of that file.
-        classes: the label set's name.
-        terms: conditions of use that travel with the weights.
-        scores: by the set's name, "val" or "held out".
-        recipe: as `export.training.recipe.Recipe` has it.
-        commit: of the repository that trained.
-        epochs_done: passes over the training frames.
-        schedule_changes: where a training was resumed with other --epochs.
-        start: the weights that training started from, with these fields of their own record.
-    """
-
-    file: FileName
-    sha256: Sha256
-    classes: Text
-    terms: str
-    scores: Mapping[str, Scores] = field(default_factory=dict)
-    recipe: Mapping[str, Any] | None = None
-    commit: str | None = None
-    epochs_done: Count | None = None
-    schedule_changes: list[Mapping[str, Count]] | None = None
-    start: Mapping[str, Any] | None = None
-
-
-def read_record(path: Path) -> Record:
-    """A record from its file.
-
-    Raises:
-        UserError: it cannot be read, or is no record.
-    """
-    try:
-        return decoded(Record, parsed(read(path)), whole=False, part=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not the record of a training ({error}); expected what python -m "
-                        "export.training.train writes beside its weights") from error
 
 
 def provenance(recipe: Any, data: Path, frames: int, device: torch.device, terms: str) -> dict[str, Any]:
