@@ -49,12 +49,12 @@ def weights() -> list[str]:
 def draw_clip(path: Path, frames: int = 90) -> Path:
     """A moving street of our own drawing, 360×480, for a machine without ../shared/data."""
     from calibration.data.frames import drawn_frame
-    from runtime.video import VideoFile
+    from runtime.recording import Recording
 
     path.parent.mkdir(exist_ok=True)
-    with VideoFile(path, fps=25) as video:
+    with Recording(path, fps=25) as video:
         for index in range(frames):
-            video.write(drawn_frame((360, 480), index))
+            video.write(drawn_frame((360, 480), index), index / 25)
     return path
 
 

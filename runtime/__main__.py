@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -52,7 +53,11 @@ def _time(group: argparse._ArgumentGroup) -> None:
 
 
 def _outputs(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--save", type=Path, metavar="FILE.mp4", help="write the overlay as a video")
+    group.add_argument("--save", type=Path, metavar="FILE.mp4", help="record the overlay; plays also after a power cut")
+    group.add_argument("--segment", type=cli.positive, metavar="MINUTES",
+                       help="with --save: a new file, FILE-000001.mp4 and so on, every so many minutes")
+    group.add_argument("--keep", type=float, metavar="GB",
+                       help="with --segment: delete the oldest files before all together exceed this")
     group.add_argument("--masks", metavar="DIR|-",
                        help="write every class map as a PNG of indices, or as raw bytes on stdout")
     group.add_argument("--sheet", type=Path, metavar="FILE.png", help="write twelve overlays, evenly spread, as one")
@@ -134,6 +139,12 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot work before anything is opened or made."""
     if not 0 <= args.alpha <= 1:
         raise UserError(f"--alpha {args.alpha} was received; expected a number from 0 to 1")
+    if args.segment and not args.save:
+        raise UserError("--segment was received without --save; expected the name of a video to cut into segments",
+                        try_="--save FILE.mp4")
+    if args.keep is not None and not (args.segment and 1e-3 <= args.keep < math.inf):
+        raise UserError(f"--keep {args.keep:g} was received; expected at least 0.001 (GB), and --segment with it, as "
+                        "whole files are deleted", try_="--segment 10 --keep 8")
     for path in (args.save, args.sheet, args.stats):
         if path:
             check_writable(path)
@@ -172,7 +183,9 @@ def _open_sinks(args: argparse.Namespace, stream: Stream, stack: ExitStack) -> l
         add(server)
         print(f"watch it at {server.url}", file=sys.stderr)
     if args.save:
-        add(Video(args.save, stream.source.fps, live=stream.policy is Policy.LATEST))
+        source = stream.source
+        add(Video(args.save, source.fps, minutes=args.segment, keep_bytes=args.keep and int(args.keep * 1e9),
+                  evenly=stream.policy is Policy.EVERY and not source.fps and not source.live))
     if args.sheet:
         add(Sheet(args.sheet))
     if args.masks:

@@ -12,7 +12,9 @@ import cv2
 from runtime.errors import UserError
 from runtime.job import StreamResult
 from runtime.overlay import ContactSheet
-from runtime.video import VideoFile, write_png
+from runtime.segments import Segments
+from runtime.sources import NOMINAL_FPS
+from runtime.video import write_png
 
 
 class Enough(Exception):
@@ -32,33 +34,25 @@ class Sink(Protocol):
 
 
 class Video:
-    """Overlays as an mp4.
+    """Overlays as an mp4, each at the time of its frame; see `runtime.recording` and `runtime.segments`.
 
     Args:
-        path: ends in .mp4.
-        fps: frames per second to state.
-        live: whether frames may be missing; then a picture is repeated until the next one's time, so that the video
-            lasts as long as what it shows.
+        path, fps, minutes, keep_bytes: as in `Segments`.
+        evenly: whether frames follow each other at `NOMINAL_FPS`, where their times say only how fast we were.
     """
 
-    def __init__(self, path: Path, fps: float, *, live: bool = False) -> None:
-        self._file = VideoFile(path, fps)
-        self._live = live
-        self._first: float | None = None
+    def __init__(self, path: Path, fps: float = 0.0, *, minutes: float | None = None, keep_bytes: int | None = None,
+                 evenly: bool = False) -> None:
+        self._file = Segments(path, fps, minutes=minutes, keep_bytes=keep_bytes)
+        self._evenly = evenly
 
     def write(self, result: StreamResult) -> None:
         """Append the overlay."""
         assert result.overlay is not None
-        if self._live:
-            if self._first is None:
-                self._first = result.timestamp
-            due = round((result.timestamp - self._first) * self._file.fps)
-            while self._file.frames < due:
-                self._file.repeat()
-        self._file.write(result.overlay)
+        self._file.write(result.overlay, result.index / NOMINAL_FPS if self._evenly else result.timestamp)
 
     def close(self) -> None:
-        """Finish the file; see `VideoFile.finish`."""
+        """Finish the file; see `Recording.finish`."""
         self._file.finish()
 
 

@@ -12,6 +12,7 @@ from runtime import sinks
 from runtime.errors import UserError
 from runtime.job import StreamResult
 from tests.colours import number_of, numbered
+from tests.runtime.test_recording import shown
 
 
 def result(index: int, timestamp: float = 0.0) -> StreamResult:
@@ -19,21 +20,14 @@ def result(index: int, timestamp: float = 0.0) -> StreamResult:
     return StreamResult(index, timestamp, frame, frame.argmax(2).astype(np.uint8), frame, {}, 1.0, 0)
 
 
-def shown(path) -> list[int]:
-    capture = cv2.VideoCapture(str(path))
-    numbers = []
-    while (frame := capture.read()[1]) is not None:
-        numbers.append(number_of(frame.argmax(2)))
-    return numbers
-
-
-@pytest.mark.parametrize(("live", "expected"), [(False, [0, 1, 2, 3]), (True, [0, 0, 1, 1, 1, 2, 3])])
-def test_a_live_video_lasts_as_long_as_what_it_shows_and_a_files_frames_are_kept_one_by_one(tmp_path, live, expected):
-    sink = sinks.Video(tmp_path / "out.mp4", 10, live=live)
-    for index, seconds in enumerate([5.0, 5.2, 5.5, 5.6]):  # two, three and one frame apart at 10 FPS
+@pytest.mark.parametrize(("evenly", "expected"), [(False, [0.0, 0.2, 0.5, 0.6]), (True, [0.0, 0.04, 0.08, 0.12])])
+def test_a_videos_frames_have_their_own_times_or_those_of_their_numbers(tmp_path, evenly, expected):
+    sink = sinks.Video(tmp_path / "out.mp4", 10, evenly=evenly)
+    for index, seconds in enumerate([5.0, 5.2, 5.5, 5.6]):
         sink.write(result(index, seconds))
     sink.close()
-    assert shown(tmp_path / "out.mp4") == expected
+    assert [(round(seconds, 3), number) for seconds, number in shown(tmp_path / "out.mp4")] == [
+        (seconds, number) for number, seconds in enumerate(expected)]
 
 
 def test_class_maps_are_numbered_by_their_frame_not_by_their_turn(tmp_path):
