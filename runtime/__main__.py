@@ -169,6 +169,7 @@ def _open_sinks(args: argparse.Namespace, stream: Stream, stack: ExitStack) -> l
     from runtime.channel import Policy
     from runtime.serve import Server
     from runtime.sinks import Pngs, RawMasks, Sheet, Video, Window
+    from runtime.watchdog import Watchdog, notify_socket
 
     sinks: list[Sink] = []
 
@@ -190,6 +191,8 @@ def _open_sinks(args: argparse.Namespace, stream: Stream, stack: ExitStack) -> l
         add(Sheet(args.sheet))
     if args.masks:
         add(RawMasks() if args.masks == "-" else Pngs(Path(args.masks)))
+    if address := notify_socket():
+        add(Watchdog(address))  # the last one: a frame counts when all others have taken it
     return sinks
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic
 from typing import Any
 
 import cv2
@@ -24,6 +26,7 @@ from runtime.timing import Rate
 
 _BOUNDARY = "edgeseg-frame"
 _QUALITY = 80
+_FRESH_S = 10.0
 _WAIT_S = 1.0
 """How often a waiting connection looks whether the server has ended."""
 
@@ -65,6 +68,7 @@ class Server:
                          for label, (r, g, b) in zip(classes, palette))
         self.page = _PAGE.format(name=html.escape(name), legend=legend).encode()
         self.stats: dict[str, float] = {"frames": 0}
+        self._newest = -math.inf
         self.closed = False
         self._rate = Rate()
         self._jpeg = b""
@@ -88,6 +92,7 @@ class Server:
         """Show one result to whoever looks on."""
         assert result.overlay is not None
         self._rate.tick()
+        self._newest = monotonic()
         self.stats = {"frames": self.stats["frames"] + 1, "fps": self._rate.fps, "age_ms": result.age_ms,
                       "inference_ms": result.stages_ms.get("inference", 0.0), "dropped": result.dropped}
         if not self._watching:
@@ -96,6 +101,11 @@ class Server:
         with self._changed:
             self._jpeg, self._number = jpeg, self._number + 1
             self._changed.notify_all()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether frames go through: the newest one is younger than ten seconds."""
+        return monotonic() - self._newest < _FRESH_S
 
     def next(self, seen: int) -> tuple[int, bytes]:
         """The newest JPEG whose number is above `seen`, as soon as there is one; b"" when the server has ended."""
@@ -142,13 +152,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._send("text/html; charset=utf-8", self.owner.page)
         elif self.path == "/stats.json":
             self._send("application/json", json.dumps(self.owner.stats).encode())
+        elif self.path == "/health":
+            self._send("text/plain", b"frames go through\n" if self.owner.healthy else b"no frames\n",
+                       200 if self.owner.healthy else 503)
         elif self.path == "/stream.mjpg":
             self._stream()
         else:
             self.send_error(404)
 
-    def _send(self, kind: str, body: bytes) -> None:
-        self.send_response(200)
+    def _send(self, kind: str, body: bytes, code: int = 200) -> None:
+        self.send_response(code)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime import serve
 from runtime.errors import UserError
 from runtime.job import StreamResult
 from runtime.serve import Server
@@ -146,3 +147,12 @@ def test_a_browser_shows_pictures_frame_rate_and_legend(feeding, browser):
     assert red[0] > 240
     assert max(red[1:3]) < 20
     assert browser.find_element("id", "legend").text.split() == list(CLASSES)
+
+
+def test_health_is_for_frames_that_go_through_now(server, monkeypatch):
+    assert get(server, "/health").status == 503
+    server.write(result())
+    assert get(server, "/health").status == 200
+    now = serve.monotonic()
+    monkeypatch.setattr(serve, "monotonic", lambda: now + 11)
+    assert get(server, "/health").status == 503
