@@ -59,10 +59,12 @@ class Held:
         hold.then(queue.close)  # wakes whoever waits below, so that the block can end early
         ...  # is not broken off, whenever the signal comes
 
-    One that comes when others have waited for long is delivered at once: the block is stuck.
+    Args:
+        patience_s: when one has waited for so long, the next one is delivered at once: the block is stuck.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float = _PATIENCE_S) -> None:
+        self._patience_s = patience_s
         self._came: list[tuple[int, float]] = []
         self._then: Callable[[], object] | None = None
         self._before: dict[int, Any] = {}
@@ -96,7 +98,7 @@ class Held:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = monotonic()
-        if self._came and now - self._came[0][1] >= _PATIENCE_S:
+        if self._came and now - self._came[0][1] >= self._patience_s:
             self._let_go()
         self._came.append((number, now))
         if self._then and len(self._came) == 1:

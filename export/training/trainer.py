@@ -75,12 +75,15 @@ class Trainer:
         torch.manual_seed(hash((recipe.seed, self.epoch)))  # for networks with dropout
         losses = []
         with ThreadPoolExecutor(1) as ahead:  # draws the next batch while this one is learnt
-            batches = [ahead.submit(self._batch, order[first:first + recipe.batch].tolist())
-                       for first in range(0, steps * recipe.batch, recipe.batch)]
-            for step, batch in enumerate(batches):
-                losses.append(self._step(*batch.result(), self.epoch * steps + step, steps))
-                batches[step] = None  # type: ignore[call-overload]  # its memory
-                show(f"epoch {self.epoch + 1}/{recipe.epochs}  step {step + 1}/{steps}  loss {losses[-1]:.3f}")
+            try:
+                batches = [ahead.submit(self._batch, order[first:first + recipe.batch].tolist())
+                           for first in range(0, steps * recipe.batch, recipe.batch)]
+                for step, batch in enumerate(batches):
+                    losses.append(self._step(*batch.result(), self.epoch * steps + step, steps))
+                    batches[step] = None  # type: ignore[call-overload]  # its memory
+                    show(f"epoch {self.epoch + 1}/{recipe.epochs}  step {step + 1}/{steps}  loss {losses[-1]:.3f}")
+            finally:
+                ahead.shutdown(wait=False, cancel_futures=True)  # or an interruption would wait for a whole epoch
         self.epoch += 1
         self.log.append({"epoch": self.epoch, "loss": round(float(np.mean(losses)), 5),
                          "rate": self.optimizer.param_groups[0]["lr"],

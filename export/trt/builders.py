@@ -6,10 +6,9 @@ places only, which are the methods of `_Rtx`, `_Trt10` and `_Trt11`.
 
 from __future__ import annotations
 
+import math
 import re
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from runtime.errors import UserError
 from runtime.files import in_one_piece
 from runtime.sessions._cuda import Gpu
 from runtime.sessions._plan import header_problem, log_of
+from runtime.signals import Held
 
 Shape = tuple[int, ...]
 
@@ -178,10 +178,8 @@ def build_plan(library: Library, model: bytes, settings: Settings, gpu: Gpu | No
         config.add_optimization_profile(profile)
     kind.configure(trt, config, settings)
     layers = _layers(network)
-    with _interruptible(trt, config) as interrupted:
+    with _interruptible(trt, config):
         data = builder.build_serialized_network(network, config)
-    if interrupted:
-        raise KeyboardInterrupt
     if data is None:
         raise UserError(f"{library.title} cannot build the graph ({log.last()})",
                         try_="a larger --workspace" if "memory" in log.last().lower() else "--precision fp32")
@@ -219,10 +217,10 @@ def _check_header(trt: Any, log: Any, plan: bytes) -> None:
 
 
 @contextmanager
-def _interruptible(trt: Any, config: Any) -> Iterator[list[bool]]:
-    """Show the build's progress on a terminal, and let Ctrl-C stop it where the builder allows (an exception thrown
-    through C++ would end the process). Yields a list that is non-empty once Ctrl-C was pressed."""
-    pressed: list[bool] = []
+def _interruptible(trt: Any, config: Any) -> Iterator[None]:
+    """Show the build's progress on a terminal, and let Ctrl-C or SIGTERM stop it where the builder allows (an exception
+    thrown through C++ would end the process)."""
+    hold = Held(patience_s=math.inf)
     shown = sys.stderr.isatty()
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
@@ -237,18 +235,15 @@ def _interruptible(trt: Any, config: Any) -> Iterator[list[bool]]:
             if shown:
                 line = f"{phase} {step + 1}/{self.steps.get(phase, 0)}"
                 print("\r" + line[:78].ljust(78), end="", file=sys.stderr, flush=True)
-            return not pressed
+            return not hold
 
         def phase_finish(self, phase: str) -> None:
             self.steps.pop(phase, None)
 
     config.progress_monitor = Monitor()
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True)) if main else None
     try:
-        yield pressed
+        with hold:
+            yield
     finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
         if shown:
             print("\r" + " " * 78 + "\r", end="", file=sys.stderr, flush=True)
