@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.target import Job, Target
+from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from runtime.artifact import Artifact
@@ -25,14 +26,17 @@ def _lacks() -> str:
 
 TARGET = Target(
     "LiteRT", ending=".tflite", source="torch", precisions=("fp32", "fp16", "int8"),
-    outputs=("low", "logits", "classes"), packages=("ai-edge-litert", "jax", "torchao", "immutabledict", "rich"),
-    extra="litert-export", never_executed="any phone, and every delegate but XNNPACK", lacks=_lacks)
+    outputs=("low", "logits", "classes"),
+    packages=("ai-edge-litert", "jax", "torchao", "absl-py", "immutabledict", "rich"), extra="litert-export",
+    never_executed="any phone, and every delegate but XNNPACK", lacks=_lacks)
 
 
 def build(job: Job) -> Path:
-    """Export; see `export.target.build`."""
+    """Export; see `export.build.build`."""
     from export.litert.exporter import exported
 
+    if hindrance := TARGET.hindrance():
+        raise UserError(f"exporting to LiteRT needs what this machine does not have ({hindrance})")
     return exported(job)
 
 
