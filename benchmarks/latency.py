@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import chain, product
 from pathlib import Path
-from time import process_time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import Spell
@@ -20,6 +19,7 @@ from runtime.errors import UserError
 if TYPE_CHECKING:
     from benchmarks.intervals import Interval, Rounds
     from benchmarks.measurement import Measurement
+    from benchmarks.ssh import Board
     from benchmarks.worker import Worker
 
 
@@ -52,19 +52,23 @@ class Record:
     processor_s: float = 0.0
     spell: Spell = field(default_factory=Spell)
     memory: dict[str, float | None] = field(default_factory=dict)
+    health: list[dict[str, float]] = field(default_factory=list)
+    load: float | None = None
 
     def take(self, queries: int, seconds: float) -> None:
         """One more round."""
         from benchmarks import machine
 
-        before, own = machine.snapshot(), process_time()
         answer = self.worker.ask(queries=queries, seconds=seconds)
-        self.spell += machine.spell(before, machine.snapshot(), answer["processor_s"] + process_time() - own)
+        before, after = (machine.Snapshot(**answer[key]) for key in ("before", "after"))
+        self.spell += machine.spell(before, after, answer["processor_s"], self.worker.opened["machine"]["cores"])
         self.total.append(answer["total_ms"])
         for stage, times in answer["stages_ms"].items():
             self.stages.setdefault(stage, []).append(times)
         self.processor_s += answer["processor_s"]
         self.memory = {key: answer[key] for key in ("resident_mb", "peak_mb")}
+        self.health.append(answer["health"])
+        self.load = answer["load"]
 
     def complaints(self) -> tuple[str, ...]:
         """Why the figures cannot be trusted; empty when they can."""
@@ -73,7 +77,8 @@ class Record:
 
 
 def measure(contenders: Sequence[tuple[Path, str | None]], threads: Sequence[int | None] = (None,),
-            rule: Rule = SINGLE_STREAM, frames: Path | None = None, command: str | None = None) -> list[Measurement]:
+            rule: Rule = SINGLE_STREAM, frames: Path | None = None, command: str | None = None,
+            on: Board | None = None) -> list[Measurement]:
     """Measure artifacts in turn.
 
     Args:
@@ -82,18 +87,19 @@ def measure(contenders: Sequence[tuple[Path, str | None]], threads: Sequence[int
         rule: how much.
         frames: folder of images to run on; None for drawn frames.
         command: for the rows; None for the command that is running.
+        on: the board to measure on; None for this machine.
 
     Returns:
         A row for each contender and number of threads.
 
     Raises:
-        UserError: an artifact cannot run here.
+        UserError: an artifact cannot run there.
     """
     from benchmarks.worker import Worker
 
     order = random.Random(0)
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(path, count, engine, frames))
+        workers = [stack.enter_context(Worker(path, count, engine, frames, on))
                    for (path, engine), count in product(contenders, threads)]
         records = [Record(worker, worker.ask(warm=True)) for worker in workers]
         for _ in cli.progress(range(rule.rounds), rule.rounds, "latency"):
@@ -103,7 +109,6 @@ def measure(contenders: Sequence[tuple[Path, str | None]], threads: Sequence[int
 
 
 def _rows(records: Sequence[Record], rule: Rule, command: str | None) -> list[Measurement]:
-    from benchmarks import machine
     from benchmarks.measurement import now, row
     from runtime.artifact import open_artifact
     from runtime.sessions import engine_for
@@ -112,11 +117,17 @@ def _rows(records: Sequence[Record], rule: Rule, command: str | None) -> list[Me
     for record in records:
         artifact, path = open_artifact(record.worker.path)
         rows.append(row("latency", artifact, _values(record, path), engine=engine_for(artifact, record.worker.engine),
-                        samples=sum(map(len, record.total)), machine=machine.describe(),
+                        samples=sum(map(len, record.total)), machine=_machine(record),
                         command=command, quick=rule.quick, invalid=record.complaints(),
-                        details={"run": run, "rule": str(rule), "load": machine.load(), **_details(record)}))
+                        details={"run": run, "rule": str(rule), "load": record.load, **_details(record)}))
     ratios = _ratios(records, [entry.label for entry in rows])
     return [replace(entry, details={**entry.details, "ratios": found}) for entry, found in zip(rows, ratios)]
+
+
+def _machine(record: Record) -> dict[str, Any]:
+    """What the worker's machine says of itself; a board also by the name it was asked for."""
+    found: dict[str, Any] = record.worker.opened["machine"]
+    return found | {"board": record.worker.on.host} if record.worker.on else found
 
 
 def _details(record: Record) -> dict[str, Any]:
@@ -124,6 +135,8 @@ def _details(record: Record) -> dict[str, Any]:
              "rounds_ms": [_median(times) for times in record.total],
              "rounds_inference_ms": [_median(times) for times in record.stages["inference"]],
              "stages_ms": {stage: _median([*chain.from_iterable(rounds)]) for stage, rounds in record.stages.items()}}
+    for key in record.health[0]:
+        found[key] = [record.health[0][key], record.health[-1][key]]
     return found if record.worker.threads is None else {**found, "threads": record.worker.threads}
 
 
@@ -217,6 +230,7 @@ def engine_names(text: str) -> list[str | None]:
 
 def command(args: argparse.Namespace) -> int:
     """Measure, print, and keep the rows where asked."""
+    from benchmarks import ssh
     from benchmarks.measurement import append
     from runtime.artifact import open_artifact
     from runtime.sessions import engine_for
@@ -226,7 +240,8 @@ def command(args: argparse.Namespace) -> int:
         engine_for(open_artifact(path)[0], engine)  # a damaged one is named before minutes are spent on the others
     if args.frames is not None and not args.frames.is_dir():
         raise UserError(f"--frames {args.frames} is not a folder; expected one with images")
-    rows = measure(contenders, args.threads or (None,), QUICK if args.quick else SINGLE_STREAM, args.frames)
+    rows = measure(contenders, args.threads or (None,), QUICK if args.quick else SINGLE_STREAM, args.frames,
+                   on=ssh.wanted(args))
     if args.rows:
         append(args.rows, rows)
     print(table(rows))
@@ -235,6 +250,8 @@ def command(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m benchmarks latency`."""
+    from benchmarks import ssh
+
     parser = cli.parser("benchmarks latency", "Measure how long artifacts take for one frame, against each other.",
                         "python -m benchmarks latency out/*.onnx --threads 1,2 --rows rows.jsonl")
     parser.add_argument("artifacts", nargs="+", type=Path, metavar="ARTIFACT", help="engine files or their JSON")
@@ -246,6 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true",
                         help=f"{QUICK}, instead of {SINGLE_STREAM}; the rows are marked")
     parser.add_argument("--rows", type=Path, metavar="FILE.jsonl", help="add the rows to this file, for the report")
+    ssh.add_flags(parser)
     return cli.run(command, parser, argv)
 
 

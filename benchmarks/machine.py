@@ -22,7 +22,7 @@ SYS = Path("/sys")
 def describe() -> dict[str, Any]:
     """What the figures depend on and what stays as it is. A key is absent where this system does not tell."""
     found: dict[str, Any] = {
-        "cpu": _cpu_name(), "cores": core_count(), "system": platform.platform(terse=True),
+        "model": _model(), "cpu": _cpu_name(), "cores": core_count(), "system": platform.platform(terse=True),
         "python": platform.python_version(), "governor": _governor(), "instructions": _instructions(),
         "virtual": "hypervisor" in _flags(), "memory_gb": _memory_gb(),
     }
@@ -49,21 +49,24 @@ class Spell:
         others: processor seconds that went to other processes or to other guests of the host; None when unknown.
         throttled: how often the processor or the container was slowed down; None when unknown.
         joules: energy of the processor packages; None when it cannot be read.
+        cores: how many that machine has; None for this one's.
     """
 
     seconds: float = 0.0
     others: float | None = 0.0
     throttled: int | None = 0
     joules: float | None = 0.0
+    cores: int | None = None
 
     def __add__(self, other: Spell) -> Spell:
         return Spell(self.seconds + other.seconds, _sum(self.others, other.others),
-                     _whole(_sum(self.throttled, other.throttled)), _sum(self.joules, other.joules))
+                     _whole(_sum(self.throttled, other.throttled)), _sum(self.joules, other.joules), other.cores)
 
     @property
     def others_share(self) -> float | None:
         """Share of all our cores' time that others took, 0..1."""
-        return None if self.others is None or not self.seconds else self.others / (self.seconds * core_count())
+        cores = self.cores or core_count()
+        return None if self.others is None or not self.seconds else self.others / (self.seconds * cores)
 
     def complaints(self) -> tuple[str, ...]:
         """Why figures taken meanwhile cannot be trusted."""
@@ -82,19 +85,28 @@ def snapshot() -> Snapshot:
     return Snapshot(time.perf_counter(), busy, stolen, _throttled(), _joules())
 
 
-def spell(before: Snapshot, after: Snapshot, ours: float) -> Spell:
+def health() -> dict[str, float]:
+    """How warm and how fast the processor is now; a key is absent where this system does not tell."""
+    temperatures = _numbers((SYS / "class/thermal").glob("thermal_zone*/temp"))
+    clocks = _numbers((SYS / "devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
+    found = {"temperature_c": max(temperatures, default=0) / 1e3, "clock_mhz": sum(clocks) / max(len(clocks), 1) / 1e3}
+    return {key: round(value, 1) for key, value in found.items() if value}
+
+
+def spell(before: Snapshot, after: Snapshot, ours: float, cores: int | None = None) -> Spell:
     """What happened between two snapshots.
 
     Args:
         before: the first.
         after: the second.
         ours: processor seconds that the measured process itself took meanwhile.
+        cores: as in `Spell`.
     """
     busy, stolen = _difference(before.busy, after.busy), _difference(before.stolen, after.stolen)
     others = None if busy is None else max(busy - ours, 0.0) + (stolen or 0.0)
     joules = _difference(before.joules, after.joules)
     return Spell(after.seconds - before.seconds, others, _whole(_difference(before.throttled, after.throttled)),
-                 joules if joules is not None and joules >= 0 else None)  # the counter wraps around
+                 joules if joules is not None and joules >= 0 else None, cores)  # the counter wraps around
 
 
 def load() -> float | None:
@@ -181,6 +193,11 @@ def _instructions() -> list[str]:
 def _cpu_name() -> str:
     named = (line.partition(":")[2].strip() for line in _lines(PROC / "cpuinfo") if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
+
+
+def _model() -> str:
+    """What the board is, where a device tree names it, as it does on Arm boards."""
+    return "".join(_lines(PROC / "device-tree/model")).strip("\0 ")
 
 
 def _memory_gb() -> float | None:

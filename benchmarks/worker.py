@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter, process_time
 from types import TracebackType
@@ -22,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 from runtime.errors import EdgesegError, Incomplete, UserError
 
 if TYPE_CHECKING:
+    from benchmarks.ssh import Board
     from runtime.preprocess import Frame
     from runtime.segmenter import Segmenter
 
@@ -40,27 +42,41 @@ class Worker:
         threads: as in `Segmenter.open`.
         engine: as in `Segmenter.open`.
         frames: folder of images to run on; None for drawn frames.
+        on: the board to run it on; None for this machine.
 
     Attributes:
-        opened: what the child said first: "load_ms", "first_ms", "cold_start_ms" and memory before and after.
+        opened: what the child said first: "load_ms", "first_ms", "cold_start_ms" (None on a board, whose clock is
+            another), memory before and after, and its "machine" as `benchmarks.machine.describe` has it.
 
     Raises:
-        UserError: the artifact cannot run here.
+        UserError: the artifact cannot run there.
+        Incomplete: the connection to the board was lost.
     """
 
-    def __init__(self, path: Path, threads: int | None, engine: str | None, frames: Path | None) -> None:
-        self.path, self.threads, self.engine = path, threads, engine
+    def __init__(self, path: Path, threads: int | None, engine: str | None, frames: Path | None,
+                 on: Board | None = None) -> None:
+        self.path, self.threads, self.engine, self.on = path, threads, engine, on
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
-        arguments = json.dumps({"path": os.fspath(path), "threads": threads, "engine": engine,
-                                "frames": frames and os.fspath(frames), "spawned": perf_counter()})
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            self._command(frames), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._errors, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
         try:
             self.opened = self._answer()
         except BaseException:
             self.close()
             raise
+
+    def _command(self, frames: Path | None) -> list[str]:
+        """What to start here: the child itself, or ssh, which starts it on the board."""
+        arguments = {"path": os.fspath(self.path), "threads": self.threads, "engine": self.engine,
+                     "frames": frames and os.fspath(frames), "spawned": perf_counter()}
+        if self.on is None:
+            return [sys.executable, "-m", "benchmarks.worker", json.dumps(arguments)]
+        from benchmarks.ssh import carry
+
+        code, path, images = carry(self.on, self.path, self.engine, frames)
+        arguments |= {"path": path, "frames": images, "spawned": None}
+        return self.on.command("-m", "benchmarks.worker", json.dumps(arguments), folder=code)
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request and wait for its answer."""
@@ -78,6 +94,8 @@ class Worker:
         if not line:
             code = self._process.wait()
             self._errors.seek(0)
+            if self.on:
+                raise self.on.broken(code, self._errors.read().decode(errors="replace"))
             last = (self._errors.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
             raise Incomplete(f"the process that measures {self.path.name} ended with code {code} ({last[:200]})")
         answer: dict[str, Any] = json.loads(line)
@@ -110,6 +128,7 @@ def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str,
     """
     import numpy as np
 
+    from benchmarks import machine
     from runtime.segmenter import Segmenter
 
     before, start = resident_mb(), perf_counter()
@@ -123,8 +142,10 @@ def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str,
     except EdgesegError as error:
         say({"error": str(error)})
         return
+    spawned = arguments["spawned"]
     say({"load_ms": 1e3 * (loaded - start), "first_ms": 1e3 * (done - loaded),
-         "cold_start_ms": 1e3 * (done - arguments["spawned"]), "before_mb": before, "frames": len(frames)})
+         "cold_start_ms": spawned and 1e3 * (done - spawned), "before_mb": before, "frames": len(frames),
+         "machine": machine.describe()})
     for line in requests:
         request = json.loads(line)
         say(_warm_up(segmenter, frames) if request.get("warm") else
@@ -146,10 +167,12 @@ def input_frames(size: tuple[int, int], folder: str | None) -> list[Frame]:
 
 
 def _queries(segmenter: Segmenter, frames: list[Frame], queries: int, seconds: float) -> dict[str, Any]:
-    """Run for at least `queries` and `seconds`; milliseconds of each query, and of its stages."""
+    """Run for at least `queries` and `seconds`; times in ms of each and its stages; the machine meanwhile."""
+    from benchmarks import machine
+
     total: list[float] = []
     stages: dict[str, list[float]] = {}
-    start, processor = perf_counter(), process_time()
+    before, start, processor = machine.snapshot(), perf_counter(), process_time()
     while len(total) < queries or perf_counter() - start < seconds:
         frame = frames[len(total) % len(frames)]
         began = perf_counter()
@@ -158,7 +181,8 @@ def _queries(segmenter: Segmenter, frames: list[Frame], queries: int, seconds: f
         for stage, ms in result.stages_ms.items():
             stages.setdefault(stage, []).append(ms)
     return {"total_ms": total, "stages_ms": stages, "processor_s": process_time() - processor,
-            "resident_mb": resident_mb(), "peak_mb": peak_mb()}
+            "resident_mb": resident_mb(), "peak_mb": peak_mb(), "before": asdict(before),
+            "after": asdict(machine.snapshot()), "health": machine.health(), "load": machine.load()}
 
 
 def _warm_up(segmenter: Segmenter, frames: list[Frame]) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import latency, machine
+from benchmarks import latency
 from benchmarks.latency import Rule, main, measure, table
 from benchmarks.measurement import Measurement, read
 from benchmarks.worker import Worker
@@ -60,9 +61,16 @@ def test_ratio_between_two_in_one_run_has_an_interval(rows: list[Measurement]) -
 
 def test_busy_machine_makes_the_row_invalid_and_the_table_says_so(
         engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(1000))
-    monkeypatch.setattr(machine, "snapshot", lambda: machine.Snapshot(float(n := next(clock)), 2.0 * n, 0, None, None))
-    monkeypatch.setattr(machine, "core_count", lambda: 2)  # both were busy all the time, hardly with our work
+    ask = Worker.ask
+
+    def busy(worker: Worker, **request: Any) -> dict[str, Any]:
+        answer = ask(worker, **request)
+        if "before" in answer:  # all cores were busy all the time, hardly with our work
+            answer["before"] |= {"seconds": 0.0, "busy": 0.0, "stolen": 0.0}
+            answer["after"] |= {"seconds": 10.0, "busy": 10.0 * worker.opened["machine"]["cores"], "stolen": 0.0}
+        return answer
+
+    monkeypatch.setattr(Worker, "ask", busy)
     entry, = measure([(engine, None)], rule=RULE)
     assert len(entry.invalid) >= 1
     assert "the machine was busy" in entry.invalid[0]
