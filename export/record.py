@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runtime.decode import Count, FileName, Sha256, Share, Text, decoded, parsed, read
+from runtime.decode import Count, FileName, Sha256, Share, Side, Text, decoded, parsed, read
 from runtime.errors import UserError
 
 
@@ -26,10 +26,12 @@ class Record:
     """What is read again of a record.
 
     Attributes:
+        network: whose weights they are.
         file: the weights, beside the record.
         sha256: of that file.
-        classes: the label set's name.
+        classes: the label set's name, which `--weights` takes where the weights are bundled.
         terms: conditions of use that travel with the weights.
+        size: the input (H, W) that they were trained for, where it is not the network's default.
         scores: by the set's name, "val" or "held out".
         recipe: as `export.training.recipe.Recipe` has it.
         commit: of the repository that trained.
@@ -38,10 +40,12 @@ class Record:
         start: the weights that training started from, with these fields of their own record.
     """
 
+    network: Text
     file: FileName
     sha256: Sha256
     classes: Text
     terms: str
+    size: tuple[Side, Side] | None = None
     scores: Mapping[str, Scores] = field(default_factory=dict)
     recipe: Mapping[str, Any] | None = None
     commit: str | None = None

@@ -63,7 +63,7 @@ def request(name: str, *, weights: str | None = None, classes: int | None = None
         name: a network's name, as `export.origins` describes.
         weights: a bundled or published set's name, a path, or "none"; None for the bundled default.
         classes: number of classes; None for what the weights have.
-        size: input (H, W); None for the spec's.
+        size: input (H, W); None for the one that bundled weights were trained for, or the spec's.
         options: the other fields of `Request`.
 
     Raises:
@@ -74,11 +74,12 @@ def request(name: str, *, weights: str | None = None, classes: int | None = None
     from export.origins import find
     from export.origins.outputs import check_logits
     from export.spec import label_set
-    from export.weights import class_count, put, read
+    from export.weights import bundled, class_count, put, read
 
     origin = find(name)
     entry = origin.spec
-    height, width = size or entry.preprocess.size
+    own = bundled(entry, weights)
+    height, width = size or (own.size if own else None) or entry.preprocess.size
     if height % entry.multiple or width % entry.multiple:
         near = tuple(max(round(n / entry.multiple), 1) * entry.multiple for n in (height, width))
         raise UserError(f"size {height}x{width} does not fit {name}; both must be multiples of {entry.multiple}",

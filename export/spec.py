@@ -52,6 +52,10 @@ CITYSCAPES = Classes("cityscapes", (
 ))
 """The 19 Cityscapes train ids and colours (cityscapesScripts, labels.py)."""
 
+CITYSCAPES_20 = Classes("cityscapes and background", (*CITYSCAPES.names, "background"),
+                        (*CITYSCAPES.palette, (0, 0, 0)))
+"""Cityscapes as some train it, with a last class for what does not count."""
+
 VOC = Classes("voc", (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
@@ -67,7 +71,7 @@ LABEL_SETS = {labels.name: labels for labels in (CAMVID, CITYSCAPES, VOC)}
 
 def label_set(count: int, preferred: Classes) -> Classes:
     """The label set of `count` classes: the preferred one, a known one, or numbers with PASCAL VOC's colour rule."""
-    for known in (preferred, *LABEL_SETS.values()):
+    for known in (preferred, *LABEL_SETS.values(), CITYSCAPES_20):
         if len(known.names) == count:
             return known
     return Classes(f"{count} classes", tuple(f"class {i}" for i in range(count)),

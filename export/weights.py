@@ -1,11 +1,11 @@
 """`--weights`: from a name or a path to a network with these weights in it, and the record of where they came from.
 
-    a bundled name   e.g. "camvid": `export/checkpoints/<network>.safetensors`, hash checked, no network needed
+    a bundled name   e.g. "camvid": a file in `export/checkpoints/`, hash checked, no network needed
     a published name e.g. "torchvision": downloaded once into the cache, hash checked
     a path           .safetensors, or .pth/.pt/.bin/.ckpt holding tensors only; a folder that `save_pretrained` wrote
     "none"           the random weights that the network was built with; the artifact says "untrained"
 
-Without a source, the bundled weights.
+Without a source, the bundled weights; where a network has several sets, those for the classes of its spec.
 """
 
 from __future__ import annotations
@@ -35,15 +35,20 @@ RANDOM = Checkpoint("none", {}, "", "")
 
 def choices(entry: ModelSpec) -> str:
     """What `--weights` takes for this network, for a person."""
-    own = bundled(entry)
-    names = ([own.classes] if own else []) + list(entry.weights)
+    names = [record.classes for record in bundled_sets(entry)] + list(entry.weights)
     return ", ".join([*names, "none (random)", f"a path ending in {', '.join(SUFFIXES)}"])
 
 
-def bundled(entry: ModelSpec) -> Record | None:
-    """The record beside the bundled weights of a network, or None where there are none."""
-    path = BUNDLED / f"{entry.name}.json"
-    return read_record(path) if path.is_file() else None
+def bundled_sets(entry: ModelSpec) -> list[Record]:
+    """The records beside the bundled weights of a network, the default first."""
+    found = [read_record(path) for path in sorted(BUNDLED.glob(f"{entry.name}*.json"))]
+    own = [record for record in found if record.network == entry.name]
+    return sorted(own, key=lambda record: record.classes != entry.classes.name)
+
+
+def bundled(entry: ModelSpec, source: str | None = None) -> Record | None:
+    """The record of the bundled weights that `source` names, or of the default ones; None where there are none."""
+    return next((record for record in bundled_sets(entry) if source in (None, record.classes)), None)
 
 
 def put(network: nn.Module, loaded: Checkpoint) -> Weights:
@@ -114,11 +119,11 @@ def read(origin: Origin, source: str | None) -> Checkpoint:
 
 
 def _found(entry: ModelSpec, source: str | None) -> Checkpoint:
-    own = bundled(entry)
+    own = bundled(entry, source)
     if source is None and own is None:
         raise UserError(f"{entry.name} has no bundled weights; known: {choices(entry)}",
                         try_=f"--weights {next(iter(entry.weights), 'none')}")
-    if own is not None and source in (None, own.classes):
+    if own is not None:
         return _opened(f"{entry.name}-{own.classes}", BUNDLED / own.file, own.sha256, own.terms)
     assert source is not None
     if source in entry.weights:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from math import gcd
 
 import torch
 from torch import Tensor, nn
@@ -175,7 +176,8 @@ def adaptive_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
     """`adaptive_avg_pool2d` in terms that every engine has.
 
     torch's own decomposition ends in an `as_strided` (a Reshape and a Gather in ONNX) for global pooling, and in index
-    arithmetic otherwise. A mean and two small matrix products say the same.
+    arithmetic otherwise. A mean says the same, plain pooling where bins repeat (sizes in a ratio such as 2:1 or 3:2;
+    ESPNetv2 pools maps of half its input's size), and two small matrix products elsewhere.
 
     Args:
         x: float [N, C, H, W].
@@ -183,8 +185,26 @@ def adaptive_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
     """
     if tuple(output_size) == (1, 1):
         return x.mean((2, 3), keepdim=True)
+    if isinstance(x.shape[2], int) and isinstance(x.shape[3], int):  # numbers, not a dynamic export's symbols
+        down, across = _period(x.shape[2], output_size[0]), _period(x.shape[3], output_size[1])
+        if len(down) == len(across) <= INTERLEAVED:
+            stride = (x.shape[2] * len(down) // output_size[0], x.shape[3] * len(down) // output_size[1])
+            parts = [functional.avg_pool2d(x[:, :, top:, left:] if top or left else x, (bottom - top, right - left),
+                                           stride) for top, bottom in down for left, right in across]
+            return functional.pixel_shuffle(torch.stack(parts, 2).flatten(1, 2), len(down)) if parts[1:] else parts[0]
     rows, columns = (_bins(x.shape[2], output_size[0]), _bins(x.shape[3], output_size[1]))
     return rows.to(x) @ x @ columns.to(x).T
+
+
+INTERLEAVED = 2
+"""Up to that many bins a side before their pattern repeats, they are pooled apart and interleaved."""
+
+
+def _period(length: int, count: int) -> list[tuple[int, int]]:
+    """(first cell, cell after the last) of each bin until the pattern of the bins repeats."""
+    period = gcd(length, count)
+    length, count = length // period, count // period
+    return [(bin_ * length // count, -(-(bin_ + 1) * length // count)) for bin_ in range(count)]
 
 
 def _bins(length: int, count: int) -> Tensor:

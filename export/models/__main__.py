@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from export.origins import find, names
 from export.spec import ModelSpec
-from export.weights import bundled
+from export.weights import bundled_sets
 from runtime import cli
 
 HEADERS = ("name", "parameters", "GMAC", "at", "input", "GFLOPs", "FPS", "mIoU", "source", "weights")
@@ -42,8 +42,7 @@ def row(entry: ModelSpec) -> tuple[str, ...]:
     figures = [next((figure for figure in entry.published if figure.metric in metrics), None)
                for metrics in PUBLISHED.values()]
     sources = dict.fromkeys(figure.source for figure in figures if figure)
-    own = bundled(entry)
-    weights = [f"{own.classes} (bundled)"] if own else []
+    weights = [f"{record.classes} (bundled)" for record in bundled_sets(entry)]
     return (entry.name, f"{entry.parameters / 1e6:.2f} M", f"{entry.gmacs:.2f}", _size(entry.counted_at),
             _size(entry.preprocess.size),
             *(f"{figure.value:g} {figure.conditions}" if figure else "-" for figure in figures),

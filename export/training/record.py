@@ -50,9 +50,9 @@ def history(entry: ModelSpec, source: str, sha256: str) -> dict[str, Any]:
         source: what `--weights` said: a name, or a path.
         sha256: of the weights; a record of other weights does not count.
     """
-    from export.weights import bundled
+    from export.weights import bundled_sets
 
-    for record in (bundled(entry), _beside(Path(source))):
+    for record in (*bundled_sets(entry), _beside(Path(source))):
         if record and record.sha256 == sha256:
             kept = ("recipe", "commit", "epochs_done", "schedule_changes", "start")
             return {key: value for key in kept if (value := getattr(record, key)) is not None}

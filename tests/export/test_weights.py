@@ -41,8 +41,8 @@ def bundle(folder: Path, network: nn.Module) -> None:
     file = folder / "lraspp-small.safetensors"
     save_file({key: t.half() if t.is_floating_point() else t for key, t in network.state_dict().items()}, file)
     (folder / "lraspp-small.json").write_text(json.dumps({
-        "file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "classes": "camvid",
-        "terms": "research only"}))
+        "network": "lraspp-small", "file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "classes": "camvid", "terms": "research only"}))
 
 
 @pytest.mark.parametrize("source", [None, "camvid"])

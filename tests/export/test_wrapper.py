@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from export.wrapper import Deployable, Normalised, adaptive_pool
 from runtime.artifact import OutputKind
@@ -114,6 +115,16 @@ def test_the_network_itself_is_left_alone():
 def test_adaptive_pooling_equals_torch_at_sizes_that_do_not_divide(size):
     x = torch.rand(2, 3, 11, 13, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(adaptive_pool(x, size), functional.adaptive_avg_pool2d(x, size))
+
+
+@pytest.mark.parametrize(("size", "pooled"), [((8, 12), (4, 6)), ((9, 6), (3, 6)), ((12, 18), (8, 12)),
+                                              ((6, 12), (4, 8)), ((9, 12), (6, 4))])
+def test_adaptive_pooling_whose_bins_repeat_equals_torch_without_a_matrix(size, pooled):
+    x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(adaptive_pool(x, pooled), functional.adaptive_avg_pool2d(x, pooled))
+    with FlopCounterMode(display=False) as counter:
+        adaptive_pool(x, pooled)
+    assert (counter.get_total_flops() > 0) == (pooled == (6, 4))  # rows in a ratio of 3:2, columns of 3:1
 
 
 def test_shapes_are_as_documented():
