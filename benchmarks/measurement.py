@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from benchmarks.details import check_details
 from runtime import decode
 from runtime.artifact import Artifact
 from runtime.decode import Count, Number, Side, Text
@@ -173,11 +174,11 @@ def _from_values(values: Any, origin: str) -> Measurement:
         raise UserError(f"{origin} has format {reprlib.repr(version)}; this edgeseg reads formats 1 and {FORMAT}",
                         try_="measure again with this version")
     try:
-        if version == FORMAT:
-            return decode.decoded(Measurement, values)
-        if "engine" in values:
+        if version == 1 and "engine" in values:
             raise ValueError("the key 'engine' is unknown in format 1")
-        return _of_version_1(decode.decoded(Measurement, {**values, "engine": ""}))
+        entry = decode.decoded(Measurement, values if version == FORMAT else {**values, "engine": ""})
+        check_details(entry)
     except ValueError as error:
         raise UserError(f"{origin} is not a row of measurements ({error})",
                         try_="python -m benchmarks latency ARTIFACT --rows FILE, which writes them") from error
+    return entry if version == FORMAT else _of_version_1(entry)

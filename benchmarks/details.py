@@ -1,0 +1,115 @@
+"""What a row of each kind must hold in its `values` and `details`, as pages and tables take it out without asking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
+
+from runtime.decode import Byte, Count, Mismatch, Number, Share, decoded
+
+if TYPE_CHECKING:
+    from benchmarks.measurement import Measurement
+
+Milliseconds = Annotated[int, Meta(ge=0, le=10**9)] | Annotated[float, Meta(ge=0, le=1e9)]
+Picture = Annotated[str, Meta(pattern=r"^(?!/)(?!.*\.\.)[^\\\x00-\x1f]+$(?!\n)", max_length=300)]
+"""A path below the folder of the rows."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of all stages, and how much longer than others' they are: (ratio, low, high)."""
+
+    rule: str
+    rounds_ms: tuple[Milliseconds, ...]
+    stages_ms: Mapping[str, Milliseconds]
+    ratios: Mapping[str, tuple[Number, Number, Number]] = field(default_factory=dict)
+    threads: Count | None = None
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One frame's pictures."""
+
+    mask: Picture
+    label: Picture
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """IoU of every class (None where no frame has it), and what pictures of it were drawn."""
+
+    iou_by_class: Mapping[str, Share | None]
+    overlays: Mapping[str, Overlay] = field(default_factory=dict)
+    palette: Mapping[str, tuple[Byte, Byte, Byte]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One kernel; see `benchmarks.kernels.Kernel`."""
+
+    name: str
+    op: str
+    kind: str
+    ms: Milliseconds
+    flops: Count
+    bytes: Count
+    shape: tuple[Count, ...]
+    by_shape: bool
+
+    def __post_init__(self) -> None:
+        if self.flops and not (self.ms and self.bytes):
+            raise ValueError("a product was received that takes no time or moves no bytes; expected both")
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Where the time goes, and that in words."""
+
+    layers: tuple[Layer, ...]
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What the totals leave out."""
+
+    uncounted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Built:
+    """How far an artifact was judged that nothing here can run."""
+
+    judged: str
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Why nothing was measured."""
+
+    reason: str
+
+
+KINDS: dict[str, tuple[type, tuple[str, ...]]] = {
+    "latency": (Latency, ("p50_ms", "p90_ms")),
+    "accuracy": (Accuracy, ("miou", "miou_low", "miou_high")),
+    "layers": (Layers, ("peak_gflops", "peak_gbytes", "ridge")),
+    "complexity": (Complexity, ()), "built": (Built, ("model_mb",)), "skipped": (Skipped, ())}
+"""Kind → its details, and the figures that it must have. Other kinds are read by nobody but a person."""
+
+
+def check_details(entry: Measurement) -> None:
+    """See that a row holds what its kind must.
+
+    Raises:
+        Mismatch: what stands where, and what was expected there.
+    """
+    kind, figures = KINDS.get(entry.kind, (None, ()))
+    for name in figures:
+        if name not in entry.values:
+            raise Mismatch(f"values.{name}", f"a row of the kind {entry.kind!r} has no figure {name!r}")
+    if kind is not None:
+        decoded(kind, dict(entry.details), whole=False, part=True)
