@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from benchmarks import measurement, phone
+from benchmarks.accuracy import evaluate
 from benchmarks.latency import Rule
 from benchmarks.page.candidates import joined
 from benchmarks.told import Refused, read
 from calibration.data.frames import drawn_frame
-from calibration.data.labels import find_pairs
+from calibration.data.labels import find_pairs, label_map
 from export.web import engine
 from export.web.serve import Site
+from runtime import Segmenter
 from runtime.artifact import open_artifact
 from runtime.errors import UserError
 from tests import chromium, colours
@@ -156,4 +158,8 @@ def test_a_browser_measures_and_its_rows_arrive(run, tmp_path):
     latency, accuracy = measurement.read(run.rows)
     assert (latency.engine, latency.samples >= 4, latency.values["agreement"]) == ("web-wasm", True, 1)
     assert "Chrom" in latency.machine["browser"]
-    assert accuracy.values["pixel_accuracy"] > 0.9  # the label is each pixel's brightest channel
+    (artifact, path), = run.artifacts
+    with Segmenter.open(path) as segmenter:
+        here = evaluate(segmenter, run.pairs, label_map("own", artifact.classes))
+    assert accuracy.values["pixel_accuracy"] == here.pixel_accuracy
+    assert accuracy.values["boundary_iou"] == pytest.approx(np.nanmean(here.boundary_iou))

@@ -75,7 +75,7 @@ async function choose(page, wanted) {
   const found = {
     webgpu: { engine: "webgpu", threads: 1, why: gpu.name },
     "wasm-threads": { engine: "wasm-threads", threads: threads.count, why: `${threads.count} threads; ${gpu.why}` },
-    wasm: { engine: "wasm", threads: 1, why: `one thread: ${threads.why}; ${gpu.why}` },
+    wasm: { engine: "wasm", threads: 1, why: `one thread${threads.why && `: ${threads.why}`}; ${gpu.why}` },
   };
   if (!wanted) return gpu.usable ? found.webgpu : threads.count > 1 ? found["wasm-threads"] : found.wasm;
   if (!found[wanted]) throw new PageError(`engine ${wanted} was asked for`, Object.keys(found).join(", "));
