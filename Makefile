@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := export,record,calibration,trt,litert-export,report,web,dev
 
-.PHONY: demo test check contracts arm64 clean
+.PHONY: demo test check contracts pythons arm64 clean
 
 demo: .venv/ready
 	$(BIN)/python examples/demo.py
@@ -26,6 +26,10 @@ arm64: .venv/ready
 
 # What a converter needs although its metadata contradicts the pins of the rest; each file says why.
 UNASKED := $(wildcard export/*/requirements.txt)
+
+# The base install in a fresh environment of every Python that is on this machine: some minutes.
+pythons: .venv/ready
+	.ci/pythons
 
 .venv/ready: pyproject.toml constraints.txt $(UNASKED)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
