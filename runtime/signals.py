@@ -32,11 +32,13 @@ def stoppable() -> Iterator[None]:
     thread, where Python sets no handlers, this does nothing.
     """
     stopped_at = -math.inf
+    stopped: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped_at
         if monotonic() - stopped_at >= _PATIENCE_S:
             stopped_at = monotonic()
+            stopped.append(number)
             raise Stopped(number)
 
     main = threading.current_thread() is threading.main_thread()
@@ -44,6 +46,10 @@ def stoppable() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
+    except Exception as error:
+        if stopped:  # libraries in C turn what breaks off their import into an ImportError
+            raise Stopped(stopped[0]) from error
+        raise
     finally:
         stopped_at = math.inf  # whatever comes from here on is for the handlers of before
         for number, handler in before.items():

@@ -97,6 +97,19 @@ def test_several_signals_are_one_and_the_work_ends_in_peace():
     assert (done, stopped.value.exit_code) == (["tidied up"], 143)
 
 
+def test_an_error_that_a_library_makes_of_the_signal_is_still_the_signal():
+    def work() -> None:
+        with stoppable():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except Stopped as error:
+                raise ImportError("numpy failed to load") from error
+
+    with pytest.raises(Stopped) as stopped:
+        work()
+    assert stopped.value.exit_code == 143
+
+
 def test_a_signal_that_is_held_comes_at_the_end_of_the_block_or_where_it_is_lifted():
     done = []
 
