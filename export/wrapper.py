@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from math import gcd
 
@@ -13,6 +14,8 @@ from torch.nn import functional
 from export.origins.outputs import logits_of
 from export.spec import Preprocess
 from runtime.artifact import OutputKind
+
+logger = logging.getLogger(__name__)
 
 
 class Deployable(nn.Module):
@@ -53,6 +56,8 @@ class Deployable(nn.Module):
         elif not self._fold(conv, preprocess.size):
             self.remark = ("colour order and scale stay in the graph: folded into the first convolution they change "
                            "the logits, so the network reads its input elsewhere too")
+        if self.remark:
+            logger.warning(self.remark)
 
     @torch.no_grad()
     def _fold(self, conv: nn.Conv2d, size: tuple[int, int]) -> bool:

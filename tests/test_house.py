@@ -142,7 +142,8 @@ def test_every_package_that_the_code_imports_is_asked_for_in_pyproject():
     """And the other way round: what nobody imports, and no comment there explains, goes."""
     wheels = {"cv2": "opencv-python", "tensorrt_rtx": "tensorrt-rtx-cu13", "cuda": "cuda-bindings", "PIL": "pillow",
               "ai_edge_litert": "ai-edge-litert", "ai_edge_quantizer": "ai-edge-quantizer",
-              "litert_torch": "litert-torch"}
+              "litert_torch": "litert-torch", "segmentation_models_pytorch": "segmentation-models-pytorch",
+              "huggingface_hub": "huggingface-hub"}
     by_nature = {"tensorrt", *sys.stdlib_module_names, *ORDER}  # tensorrt comes from NVIDIA's index or JetPack
     used = {wheels.get(name, name) for package in ORDER for path in (ROOT / package).rglob("*.py")
             for name in imported(path)} - by_nature

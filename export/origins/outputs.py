@@ -11,6 +11,9 @@ from runtime.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+"""What a network raises that does not take a frame."""
+
 
 def logits_of(returned: Any) -> Tensor:
     """The logits in what a network returned: a tensor; the first of a tuple or list; "out" or "logits" of a
@@ -62,7 +65,7 @@ def check_logits(network: nn.Module, entry: ModelSpec, stated_in: str) -> None:
     with torch.inference_mode():
         try:
             first, second = (logits_of(network(frame.clone())) for _ in range(2))  # a network may write into its input
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        except REFUSALS as error:
             raise UserError(f"{entry.builder} does not take a frame of {height}x{width} ({_line(error)})",
                             try_=f"another --size, or another multiple in {stated_in}") from error
     wanted = (1, len(entry.classes.names), height / entry.stride, width / entry.stride)

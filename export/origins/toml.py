@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -93,23 +94,38 @@ def split(name: str) -> tuple[str, Path | None]:
                     'onnx = "file.onnx"', try_=f"package.module:function --spec {name}")
 
 
-def spec(target: str, path: Path) -> ModelSpec:
+def spec(target: str, path: Path, found: ModelSpec | None = None) -> ModelSpec:
     """The spec of the network `target`, as the TOML at `path` describes it; its counts are 0, for nobody declared any.
+
+    Args:
+        target: what to load.
+        path: the TOML.
+        found: what is known of the network without it, which it overrides; None where it must say everything.
 
     Raises:
         UserError: no such file, not TOML, or a key that is missing, unknown or not as expected.
     """
-    said = _read(path)
+    said = _read(path, _known(found) if found else {})
     return ModelSpec(
         name=said.name or path.stem, builder=target, options=said.options,
         preprocess=Preprocess(said.size, said.mean, said.std, said.colour_order), classes=_classes(path, said),
         stride=said.stride, align_corners=said.align_corners, multiple=said.multiple or said.stride, parameters=0,
-        gmacs=0.0, counted_at=said.size, licence=said.licence, paper=said.paper, note=said.note)
+        gmacs=0.0, counted_at=said.size, licence=said.licence, paper=said.paper, note=said.note,
+        weights=found.weights if found else {})
 
 
-def _read(path: Path) -> Stated:
+def _known(found: ModelSpec) -> dict[str, Any]:
+    """A spec as the TOML that would say the same."""
+    preprocess = found.preprocess
+    return {"size": list(preprocess.size), "mean": list(preprocess.mean), "std": list(preprocess.std),
+            "colour_order": preprocess.colour_order, "classes": list(found.classes.names), "stride": found.stride,
+            "align_corners": found.align_corners, "multiple": found.multiple, "name": found.name,
+            "licence": found.licence, "paper": found.paper, "note": found.note}
+
+
+def _read(path: Path, known: Mapping[str, Any] = MappingProxyType({})) -> Stated:
     try:
-        values = tomllib.loads(read(path))
+        values = {**known, **tomllib.loads(read(path))}
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as TOML ({error}); expected at least size and classes") from error
     try:
