@@ -50,7 +50,7 @@ def _command(args: argparse.Namespace) -> int:
     write_record(args, engine)
     if args.serve:
         return serve(args.out, *args.serve)
-    print(f"Next: python -m export.web {engine} --out {args.out} --serve, or copy the folder to any server")
+    print("Next: copy the folder to any server, or the same command with --serve")
     return 0
 
 
