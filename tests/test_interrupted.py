@@ -61,7 +61,7 @@ def training(engine, camvid) -> Work:
     from export.training.train import main
 
     return lambda out: main(["lraspp-small", "--data", str(camvid), "--epochs", "2", "--batch", "8", "--crop", "32x32",
-                             "--score-every", "1", "--no-compile", "--out", str(out)])
+                             "--score-every", "1", "--threads", "1", "--no-compile", "--out", str(out)])
 
 
 def export(engine, camvid) -> Work:
