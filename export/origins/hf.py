@@ -48,7 +48,8 @@ def origin(target: str, stated: Path | None) -> Origin:
         own = AutoConfig.from_pretrained(folder, trust_remote_code=False, num_labels=classes)
         own.use_pretrained_backbone = False
         try:
-            network: nn.Module = AutoModelForSemanticSegmentation.from_config(own)  # type: ignore[no-untyped-call]
+            make: Any = AutoModelForSemanticSegmentation.from_config  # untyped where transformers is installed
+            network: nn.Module = make(own)
         except ValueError as error:
             raise UserError(f"{folder} holds a {config.model_type!r} ({_line(error)}); expected a network for semantic "
                             "segmentation") from error
