@@ -22,6 +22,7 @@ from runtime.errors import UserError
 from runtime.files import check_writable, in_one_piece, write_text
 
 if TYPE_CHECKING:
+    from benchmarks.remote import Remote
     from calibration.data.labels import LabelMap, Pair
     from calibration.judge.accuracy import Accuracy, Mask
     from runtime.segmenter import Segmenter
@@ -83,7 +84,7 @@ def _command(args: argparse.Namespace) -> int:
     return 0
 
 
-def evaluate(segmenter: Segmenter, pairs: Sequence[Pair], mapping: LabelMap) -> Accuracy:
+def evaluate(segmenter: Segmenter | Remote, pairs: Sequence[Pair], mapping: LabelMap) -> Accuracy:
     """Measure an opened artifact on frames from disk.
 
     Raises:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.remote import Remote
 from runtime.files import in_one_piece
 
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ SHOWN = 3
 SHOWN_WIDTH = 480
 
 
-def accuracy_row(segmenter: Segmenter, engine: str, data: Path, out: Path, max_frames: int | None) -> Measurement:
+def accuracy_row(segmenter: Segmenter | Remote, engine: str, data: Path, out: Path,
+                 max_frames: int | None) -> Measurement:
     """Measure an opened artifact through the runtime that ships, and draw its masks.
 
     Args:
-        segmenter: the artifact with its session.
+        segmenter: the artifact with its session, here or on a board.
         engine: what the session is, for the row.
         data: images/ and labels/ in the network's own class order.
         out: overlays go into its folder "overlays"; the row has their paths relative to it.
@@ -35,6 +37,7 @@ def accuracy_row(segmenter: Segmenter, engine: str, data: Path, out: Path, max_f
     from calibration.data.frames import evenly_spaced
     from calibration.data.labels import find_pairs, label_map
 
+    there = segmenter.machine if isinstance(segmenter, Remote) else None
     pairs = find_pairs(data)
     kept = set(evenly_spaced([pair.image for pair in pairs], max_frames or len(pairs)))
     artifact = segmenter.artifact
@@ -43,7 +46,7 @@ def accuracy_row(segmenter: Segmenter, engine: str, data: Path, out: Path, max_f
     shown = set(evenly_spaced([pair.image for pair in pairs], SHOWN))
     overlays = _overlays(segmenter, engine, [pair for pair in pairs if pair.image in shown], mapping, out)
     return row("accuracy", artifact, accuracy_values(figures), engine=engine,
-               samples=figures["frames"], machine=machine.describe(),
+               samples=figures["frames"], machine=there or machine.describe(),
                invalid=untrained(artifact),
                details={"data": str(data), "iou_by_class": figures["iou_by_class"], "overlays": overlays,
                         "palette": dict(zip(artifact.classes, artifact.palette))})
@@ -61,7 +64,7 @@ def untrained(artifact: Artifact) -> tuple[str, ...]:
     return () if artifact.weights.get("trained", True) else ("the weights are random",)
 
 
-def _overlays(segmenter: Segmenter, engine: str, pairs: Sequence[Pair], mapping: LabelMap,
+def _overlays(segmenter: Segmenter | Remote, engine: str, pairs: Sequence[Pair], mapping: LabelMap,
               out: Path) -> dict[str, dict[str, str]]:
     """Frame name → {"mask": file, "label": file}, tinted frames as JPEG."""
     import numpy as np

@@ -117,17 +117,11 @@ def _rows(records: Sequence[Record], rule: Rule, command: str | None) -> list[Me
     for record in records:
         artifact, path = open_artifact(record.worker.path)
         rows.append(row("latency", artifact, _values(record, path), engine=engine_for(artifact, record.worker.engine),
-                        samples=sum(map(len, record.total)), machine=_machine(record),
+                        samples=sum(map(len, record.total)), machine=record.worker.machine,
                         command=command, quick=rule.quick, invalid=record.complaints(),
                         details={"run": run, "rule": str(rule), "load": record.load, **_details(record)}))
     ratios = _ratios(records, [entry.label for entry in rows])
     return [replace(entry, details={**entry.details, "ratios": found}) for entry, found in zip(rows, ratios)]
-
-
-def _machine(record: Record) -> dict[str, Any]:
-    """What the worker's machine says of itself; a board also by the name it was asked for."""
-    found: dict[str, Any] = record.worker.opened["machine"]
-    return found | {"board": record.worker.on.host} if record.worker.on else found
 
 
 def _details(record: Record) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from runtime.errors import GateFailed, UserError
 
 if TYPE_CHECKING:
     from benchmarks.measurement import Measurement
+    from benchmarks.remote import Remote
+    from benchmarks.ssh import Board
     from runtime.artifact import Artifact
     from runtime.segmenter import Segmenter
 
@@ -59,6 +61,7 @@ class Sweep:
         engines: target → the engines to run its artifacts with; empty where none runs here.
         quick: fewer queries; the rows are marked.
         max_frames: frames for accuracy at most; None for all.
+        on: the board that measures time and accuracy; None for this machine.
     """
 
     data: Path
@@ -68,6 +71,11 @@ class Sweep:
     engines: Mapping[str, tuple[str, ...]]
     quick: bool
     max_frames: int | None
+    on: Board | None = None
+
+    def is_by(self, entry: Measurement) -> bool:
+        """Whether a row was measured on the machine that is asked for."""
+        return entry.machine.get("board") == (self.on and self.on.host)
 
     @property
     def rows(self) -> Path:
@@ -141,7 +149,8 @@ def _alone(path: Path, sweep: Sweep, say: Callable[[str], None]) -> Iterator[Mea
 
     artifact, _ = open_artifact(path)
     have = {(entry.kind, entry.engine) for entry in known(sweep)
-            if entry.sha256 == artifact.sha256 and not (entry.kind == "layers" and entry.invalid)}
+            if entry.sha256 == artifact.sha256 and not (entry.kind == "layers" and entry.invalid)
+            and (sweep.is_by(entry) or entry.engine in ("", REFERENCE))}
     for (kind, engine), step in _steps(artifact, path, sweep).items():
         if (kind, engine) not in have:
             say(f"{path.name}: {kind}" + (f" ({engine})" if engine else ""))
@@ -151,6 +160,7 @@ def _alone(path: Path, sweep: Sweep, say: Callable[[str], None]) -> Iterator[Mea
 def _steps(artifact: Artifact, path: Path, sweep: Sweep) -> dict[tuple[str, str], Callable[[], Measurement]]:
     """What can be measured of one artifact alone: (kind of row, engine) → how."""
     from benchmarks import complexity, roofline
+    from benchmarks.remote import Remote
     from export.target import reopen
     from runtime.segmenter import Segmenter
 
@@ -158,11 +168,11 @@ def _steps(artifact: Artifact, path: Path, sweep: Sweep) -> dict[tuple[str, str]
     runs = 8 if sweep.quick else roofline.RUNS
     steps: dict[tuple[str, str], Callable[[], Measurement]] = {
         ("complexity", ""): lambda: complexity.measured(str(path), None)[0]}
-    if roofline.PROFILED in engines:
+    if roofline.PROFILED in engines and not sweep.on:
         steps["layers", roofline.PROFILED] = lambda: roofline.measure(path, sweep.threads[0], runs=runs)
     for engine in engines:
         steps["accuracy", engine] = lambda engine=engine: _accuracy(  # type: ignore[misc]
-            Segmenter.open(path, engine=engine), engine, sweep)
+            Remote(path, engine, sweep.on) if sweep.on else Segmenter.open(path, engine=engine), engine, sweep)
     if not engines:
         steps["built", ""] = lambda: _built(artifact, path)
         if session := reopen(artifact, path):
@@ -170,7 +180,7 @@ def _steps(artifact: Artifact, path: Path, sweep: Sweep) -> dict[tuple[str, str]
     return steps
 
 
-def _accuracy(segmenter: Segmenter, engine: str, sweep: Sweep) -> Measurement:
+def _accuracy(segmenter: Segmenter | Remote, engine: str, sweep: Sweep) -> Measurement:
     from benchmarks.frames import accuracy_row
 
     with segmenter:
@@ -195,7 +205,7 @@ def _latency(contenders: Sequence[tuple[Path, str]], size: str, sweep: Sweep, sa
     from runtime.artifact import open_artifact
 
     have = {(entry.sha256, entry.engine, entry.details.get("threads")) for entry in known(sweep)
-            if entry.kind == "latency" and entry.quick <= sweep.quick and not entry.invalid}
+            if entry.kind == "latency" and entry.quick <= sweep.quick and not entry.invalid and sweep.is_by(entry)}
 
     def done(path: Path, engine: str) -> bool:
         sha256 = open_artifact(path)[0].sha256
@@ -205,7 +215,7 @@ def _latency(contenders: Sequence[tuple[Path, str]], size: str, sweep: Sweep, sa
     if missing:
         say(f"{size}: latency of {len(missing)} candidates")
         append(sweep.rows, measure(missing, sweep.threads, QUICK if sweep.quick else SINGLE_STREAM,
-                                   sweep.data / "images"))
+                                   sweep.data / "images", on=sweep.on))
 
 
 def known(sweep: Sweep) -> list[Measurement]:
@@ -260,6 +270,7 @@ def precisions(text: str) -> list[str]:
 
 def command(args: argparse.Namespace) -> int:
     """Check what can be checked at once, then sweep."""
+    from benchmarks import ssh
     from calibration.data.labels import find_pairs
     from export.origins import find
 
@@ -270,7 +281,7 @@ def command(args: argparse.Namespace) -> int:
         find(name)
     calibration = args.calibration or args.data.parent / "train" / "images"
     sweep = Sweep(args.data, calibration if calibration.is_dir() else None, args.out, tuple(args.threads or (None,)),
-                  args.targets, args.quick, args.max_frames)
+                  args.targets, args.quick, args.max_frames, ssh.wanted(args))
     args.out.mkdir(parents=True, exist_ok=True)
     wanted = candidates(models, args.sizes, list(args.targets), args.precisions, args.weights)
     run(sweep, wanted, lambda line: print(line, flush=True))
@@ -282,6 +293,7 @@ def command(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m benchmarks sweep`."""
+    from benchmarks import ssh
     from benchmarks.latency import thread_counts
 
     parser = cli.parser("benchmarks sweep", "Export and measure networks x sizes x targets x precisions; run again to "
@@ -305,6 +317,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="for accuracy, evenly spread; default: all")
     parser.add_argument("--quick", action="store_true", help="fewer queries; the rows are marked")
     parser.add_argument("--out", type=Path, default=Path("out/sweep"), metavar="DIR", help="artifacts and rows.jsonl")
+    ssh.add_flags(parser)
     return cli.run(command, parser, argv)
 
 

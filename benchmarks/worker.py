@@ -2,12 +2,13 @@
 
 Both ends of the conversation are here, one JSON object per line: the child opens the artifact and says how long that
 took; then it answers each `{"queries": N, "seconds": S}` with the times of at least N queries that take at least S
-seconds, and `{"warm": true}` once two windows in a row agree. A query is one frame, alone: resized, run, and made into
-a mask at input size.
+seconds, `{"warm": true}` once two windows in a row agree, and `{"frame": PNG}` with a mask. A query is one frame,
+alone: resized, run, and made into a mask at input size.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -23,6 +24,9 @@ from typing import IO, TYPE_CHECKING, Any
 from runtime.errors import EdgesegError, Incomplete, UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from benchmarks.ssh import Board
     from runtime.preprocess import Frame
     from runtime.segmenter import Segmenter
@@ -65,6 +69,12 @@ class Worker:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """What the child's machine says of itself; a board also by the name it was asked for."""
+        found: dict[str, Any] = self.opened["machine"]
+        return found | {"board": self.on.host} if self.on else found
 
     def _command(self, frames: Path | None) -> list[str]:
         """What to start here: the child itself, or ssh, which starts it on the board."""
@@ -148,7 +158,8 @@ def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str,
          "machine": machine.describe()})
     for line in requests:
         request = json.loads(line)
-        say(_warm_up(segmenter, frames) if request.get("warm") else
+        say(_masked(segmenter, request["frame"]) if "frame" in request else
+            _warm_up(segmenter, frames) if request.get("warm") else
             _queries(segmenter, frames, request["queries"], request["seconds"]))
 
 
@@ -183,6 +194,22 @@ def _queries(segmenter: Segmenter, frames: list[Frame], queries: int, seconds: f
     return {"total_ms": total, "stages_ms": stages, "processor_s": process_time() - processor,
             "resident_mb": resident_mb(), "peak_mb": peak_mb(), "before": asdict(before),
             "after": asdict(machine.snapshot()), "health": machine.health(), "load": machine.load()}
+
+
+def _masked(segmenter: Segmenter, frame: str) -> dict[str, str]:
+    """A frame's mask; both are PNG in base64."""
+    import cv2
+    import numpy as np
+
+    image = cv2.imdecode(np.frombuffer(base64.b64decode(frame), np.uint8), cv2.IMREAD_COLOR)
+    return {"mask": png(segmenter(np.asarray(image, np.uint8)).mask)}
+
+
+def png(image: npt.NDArray[np.uint8]) -> str:
+    """uint8 [H, W, 3] BGR or [H, W] as PNG in base64."""
+    import cv2
+
+    return base64.b64encode(cv2.imencode(".png", image)[1].tobytes()).decode("ascii")
 
 
 def _warm_up(segmenter: Segmenter, frames: list[Frame]) -> dict[str, Any]:

@@ -67,8 +67,8 @@ def joined(rows: Iterable[Measurement]) -> list[Candidate]:
 
 
 def machine_name(entry: Measurement) -> str:
-    """What tells machines apart: the processor, and the browser where one measured."""
-    return ", ".join(str(entry.machine[key]) for key in ("cpu", "browser") if entry.machine.get(key))
+    """What tells machines apart: the board's name and model, the processor, and the browser where one measured."""
+    return ", ".join(str(entry.machine[key]) for key in ("board", "model", "cpu", "browser") if entry.machine.get(key))
 
 
 def skipped(rows: Sequence[Measurement], candidates: Sequence[Candidate]) -> list[Measurement]:

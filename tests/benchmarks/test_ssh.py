@@ -11,14 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from benchmarks import latency, ssh
+from benchmarks import latency, ssh, sweep
 from benchmarks.measurement import read
+from benchmarks.page.candidates import joined
+from benchmarks.remote import Remote
 from benchmarks.ssh import Board
+from benchmarks.sweep import Sweep
 from benchmarks.worker import Worker
+from runtime import Segmenter
 from runtime.errors import Incomplete, UserError
 from tests import colours
 from tests.arm64.root import interpreter
@@ -157,6 +164,47 @@ def test_latency_is_measured_there_and_the_row_names_the_board(home, tmp_path, m
     assert "cold_start_ms" not in entry.values  # two clocks
     assert entry.values["p50_ms"] > 0
     assert {path.name for path in (home / ssh.FOLDER).rglob("*.onnx*")} == {path.name, f"{path.name}.json"}
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch) -> Sweep:
+    """A sweep over an artifact that is there, on the board."""
+    path, data = colours.artifact(tmp_path / "artifact"), tmp_path / "data"
+    for part, image in (("images", colours.numbered(5)), ("labels", np.zeros((16, 48), np.uint8))):
+        (data / part).mkdir(parents=True)
+        cv2.imwrite(str(data / part / "0.png"), image)
+    monkeypatch.setattr(sweep, "exported", lambda candidate, plan, say: path)
+    monkeypatch.setattr(latency, "QUICK", latency.Rule(queries=2, seconds=0, rounds=1, quick=True))
+    return Sweep(data, None, tmp_path / "out", (1,), {"onnx": ("onnx",)}, True, None, HERE)
+
+
+def test_a_sweep_takes_time_and_accuracy_there_and_loses_no_row_with_the_connection(home, plan, monkeypatch):
+    def lost(*_: object, **__: object) -> None:
+        raise HERE.broken(255, "Connection to board closed by remote host.")
+
+    wanted = [sweep.Candidate("colours", (16, 48), "onnx", "fp32", None)]
+    with monkeypatch.context() as patch:
+        patch.setattr(latency, "measure", lost)
+        with pytest.raises(Incomplete, match="measured before is kept"):
+            sweep.run(plan, wanted, lambda line: None)
+    first = read(plan.rows)
+    assert [(entry.kind, entry.machine.get("board")) for entry in first] == [("complexity", None),
+                                                                             ("accuracy", "pi@board")]
+    with monkeypatch.context() as patch:
+        patch.setattr(latency.Record, "complaints", lambda record: ())  # as on an idle board
+        sweep.run(plan, wanted, lambda line: None)
+    rows = read(plan.rows)
+    assert rows[:2] == first
+    assert [(entry.kind, entry.machine.get("board")) for entry in rows[2:]] == [("latency", "pi@board")]
+    here = replace(rows[2], machine={"cpu": "another"})
+    assert [candidate.machine.split(", ")[0] for candidate in joined([*rows, here])] == ["pi@board", "another"]
+    assert joined([*rows, here])[0].miou == first[1].values["miou"]
+
+
+def test_masks_of_the_board_are_the_engines_own(home, tmp_path):
+    path, frame = colours.artifact(tmp_path), colours.numbered(1234, (33, 97))
+    with Remote(path, "onnx", HERE) as there, Segmenter.open(path) as segmenter:
+        assert np.array_equal(there(frame).mask, segmenter(frame).mask)
 
 
 def test_a_connection_that_is_lost_is_told_and_leaves_nothing_running(home, tmp_path):

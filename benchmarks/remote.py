@@ -1,0 +1,63 @@
+"""A segmenter on a board: frames go there, masks come back."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.worker import Worker, png
+
+if TYPE_CHECKING:
+    from benchmarks.ssh import Board
+    from runtime.preprocess import Frame
+    from runtime.segmenter import Result
+
+
+class Remote:
+    """Stands where a `runtime.Segmenter` does, for its masks. Use it as a context manager.
+
+    Args:
+        path, engine: as in `Segmenter.open`.
+        on: the board.
+
+    Attributes:
+        artifact: as that of a `Segmenter`.
+        machine: what the board says of itself, for rows.
+
+    Raises:
+        UserError: the board or the artifact on it cannot be used.
+    """
+
+    def __init__(self, path: Path, engine: str, on: Board) -> None:
+        from runtime.artifact import open_artifact
+
+        self.artifact, _ = open_artifact(path)
+        self._worker = Worker(path, None, engine, None, on)
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        return self._worker.machine
+
+    def __call__(self, frame: Frame) -> Result:
+        """uint8 [H, W, 3] BGR → its mask, uint8 [H, W]; the times are not told, as the way there would be in them.
+
+        Raises:
+            Incomplete: the connection was lost.
+        """
+        import cv2
+        import numpy as np
+
+        from runtime.segmenter import Result
+
+        answer = base64.b64decode(self._worker.ask(frame=png(frame))["mask"])
+        mask = cv2.imdecode(np.frombuffer(answer, np.uint8), cv2.IMREAD_UNCHANGED)
+        return Result(np.asarray(mask, np.uint8), {})
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._worker.close()
