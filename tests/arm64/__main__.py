@@ -28,7 +28,7 @@ from tests.arm64 import suite
 from tests.arm64.suite import Row
 
 NETWORKS = ("lraspp", "lraspp-small", "dfanet-a", "dfanet-b")
-ENGINES = {"onnx": "onnx", "openvino": "onnx"}
+ENGINES = {"onnx": "onnx", "openvino": "onnx", "litert": "tflite"}
 """Engines with an aarch64 wheel, and the ending of the files that they read."""
 FLOAT_CPU = "max"
 INT8_CPUS = ("cortex-a72", "cortex-a76", "max")
@@ -94,7 +94,10 @@ def artifact(out: Path, name: str, precision: str, ending: str, data: Path) -> P
         return open_artifact(path)[1]
     except EdgesegError:
         words = {("onnx", "fp32"): ["export.onnx", name],
-                 ("onnx", "int8"): ["calibration", name, "--data", data]}[ending, precision]
+                 ("onnx", "int8"): ["calibration", name, "--data", data],
+                 ("tflite", "fp32"): ["export.litert", name],
+                 ("tflite", "int8"): ["export.litert", name, "--precision", "int8",
+                                      "--calibration", data / "train" / "images"]}[ending, precision]
         subprocess.run([sys.executable, "-m", *map(str, words), "--out", str(out)], check=False)
         return open_artifact(path)[1]
 

@@ -45,6 +45,7 @@ class Row:
         passed: whether it is as it must be; None where it is only reported.
         agreement: of masks: share of pixels with x86's class, 0..1; None elsewhere, and where no mask came.
         differing: of masks: pixels with another class than x86's.
+        as_fp32: of INT8 masks: share of pixels with FP32's class there and here, which tells whose integer kernels err.
         said: how it ended, in words.
     """
 
@@ -55,6 +56,7 @@ class Row:
     passed: bool | None = None
     agreement: float | None = None
     differing: int | None = None
+    as_fp32: tuple[float, float] | None = None
     said: str = ""
 
 
@@ -92,10 +94,17 @@ def _compared(path: Path, cpu: str, engine: str, here: Path, there: Path,
     exact = "-fp32." in path.name
     if not (there / f"{path.name}.npy").exists():
         return Row("masks", cpu, engine, path.name, passed=False, said=f"ended with {done.returncode}: {_last(done)}")
-    differ = np.load(here / f"{path.name}.npy") != np.load(there / f"{path.name}.npy")
-    agreement = 1 - float(differ.mean())
-    return Row("masks", cpu, engine, path.name, agreement >= FP32_AGREEMENT if exact else None, agreement,
-               int(differ.sum()), f"{100 * agreement:.3f} % of pixels as on x86, {int(differ.sum())} differ")
+    ours, theirs = (np.load(folder / f"{path.name}.npy") for folder in (here, there))
+    agreement, differing = float((ours == theirs).mean()), int((ours != theirs).sum())
+    said = f"{100 * agreement:.3f} % of pixels as on x86, {differing} differ"
+    float_mask = here / f"{path.name.replace('-int8.', '-fp32.')}.npy"
+    if exact or not float_mask.exists():
+        return Row("masks", cpu, engine, path.name, agreement >= FP32_AGREEMENT if exact else None, agreement,
+                   differing, said=said)
+    reference = np.load(float_mask)
+    as_fp32 = float((theirs == reference).mean()), float((ours == reference).mean())
+    said += f"; as FP32: {100 * as_fp32[0]:.3f} %, x86 {100 * as_fp32[1]:.3f} %"
+    return Row("masks", cpu, engine, path.name, None, agreement, differing, as_fp32, said)
 
 
 def runtime_tests(cpu: str, folder: Path) -> Iterator[Row]:

@@ -87,6 +87,17 @@ def test_fp32_must_agree_and_int8_is_only_reported(tmp_path, name, differing, pa
     assert (row.passed, row.said) == (False, "ended with -11: Segmentation fault")
 
 
+def test_an_int8_mask_is_also_held_against_fp32_to_tell_whose_kernels_err(tmp_path):
+    for folder, name, differing in (("here", "x-fp32", 0), ("here", "x-int8", 20), ("there", "x-int8", 1)):
+        mask = np.zeros((1, 10, 10), np.uint8)
+        mask.flat[:differing] = 1
+        (tmp_path / folder).mkdir(exist_ok=True)
+        np.save(tmp_path / folder / f"{name}.onnx.npy", mask)
+    row = suite._compared(tmp_path / "x-int8.onnx", CPU, "onnx", tmp_path / "here", tmp_path / "there",
+                          subprocess.CompletedProcess([], 0, "", ""))
+    assert (row.passed, row.differing, row.as_fp32) == (None, 19, (0.99, 0.8))
+
+
 @pytest.mark.slow
 def test_one_network_through_two_engines_gives_x86s_masks(tmp_path, data):
     """The short form; `make arm64` is the long one."""
