@@ -22,7 +22,7 @@ def pool(x: Tensor) -> tuple[Tensor, Tensor]:
         float [N, C, h, w], and float [N, C, 4, h, w] with a one for the window's cell (in reading order) that is
         its maximum and zeros for the others.
     """
-    highest = F.max_pool2d(x, 2)
+    highest = F.max_pool2d(x, 2, 2)  # the stride said: Core ML's converter has no default
     left = torch.ones_like(highest)  # for cells after this one: whether no cell before was the maximum
     places = []
     for row, column in ((0, 0), (0, 1), (1, 0)):
