@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +59,7 @@ class Sweep:
         out: folder for artifacts, rows and overlays.
         threads: as in `benchmarks.latency`.
         engines: target → the engines to run its artifacts with; empty where none runs here.
+        unable: engine that was asked for and cannot run here → why.
         quick: fewer queries; the rows are marked.
         max_frames: frames for accuracy at most; None for all.
         on: the board that measures time and accuracy; None for this machine.
@@ -72,6 +73,7 @@ class Sweep:
     quick: bool
     max_frames: int | None
     on: Board | None = None
+    unable: Mapping[str, str] = field(default_factory=dict)
 
     def is_by(self, entry: Measurement) -> bool:
         """Whether a row was measured on the machine that is asked for."""
@@ -103,6 +105,7 @@ def candidates(models: Sequence[str], sizes: Sequence[tuple[int, int]], targets:
 def run(sweep: Sweep, wanted: Sequence[Candidate], say: Callable[[str], None]) -> None:
     """Measure what the rows do not hold yet. Everything finished is on the disk before the next thing begins."""
     from benchmarks.measurement import append
+    from runtime.sessions import engines
 
     ready: list[tuple[Candidate, Path]] = []
     for candidate in wanted:
@@ -115,6 +118,8 @@ def run(sweep: Sweep, wanted: Sequence[Candidate], say: Callable[[str], None]) -
             append(sweep.rows, [_skipped(candidate, str(error))])
         else:
             ready.append((candidate, path))
+            append(sweep.rows, [_skipped(candidate, reason, engine) for engine, reason in sweep.unable.items()
+                                if candidate.target in engines()[engine].reads])
     by_size = sorted(ready, key=lambda pair: pair[0].size)
     for size, group in groupby(by_size, key=lambda pair: pair[0].size_text):
         _latency([(path, engine) for candidate, path in group for engine in sweep.engines[candidate.target]],
@@ -225,11 +230,11 @@ def known(sweep: Sweep) -> list[Measurement]:
     return read(sweep.rows) if sweep.rows.exists() else []
 
 
-def _skipped(candidate: Candidate, reason: str) -> Measurement:
+def _skipped(candidate: Candidate, reason: str, engine: str = "") -> Measurement:
     from benchmarks.measurement import Measurement, now, this_command
 
     return Measurement("skipped", candidate.name, candidate.target, candidate.precision, candidate.size, "low", "", "",
-                       {}, 0, {}, this_command(), now(), details={"reason": reason})
+                       {}, 0, {}, this_command(), now(), details={"reason": reason}, engine=engine)
 
 
 def sizes(text: str) -> list[tuple[int, int]]:
@@ -240,7 +245,8 @@ def sizes(text: str) -> list[tuple[int, int]]:
 def engines_by_target(text: str) -> dict[str, tuple[str, ...]]:
     """Parse "onnx,openvino,…": targets, and further engines for their artifacts.
 
-    A target is measured in its own engine where that runs here; an engine's name asks for that one.
+    A target is measured in its own engine where that runs here; an engine's name asks for that one, whether it runs
+    here or not.
     """
     from export.target import targets
     from runtime.sessions import engines
@@ -251,9 +257,10 @@ def engines_by_target(text: str) -> dict[str, tuple[str, ...]]:
             known = sorted({*targets(), *engines()})
             raise argparse.ArgumentTypeError(f"{name!r} is neither target nor engine; expected some of "
                                              f"{', '.join(known)}")
-        able = name in engines() and not engines()[name].hindrance()
-        for target in engines()[name].reads if name not in targets() else (name,):
-            found.setdefault(target, []).extend([name] * able)
+        own = name in targets()
+        asked = name in engines() and not (own and engines()[name].hindrance())
+        for target in (name,) if own else engines()[name].reads:
+            found.setdefault(target, []).extend([name] * asked)
     return {target: tuple(names) for target, names in found.items()}
 
 
@@ -273,6 +280,7 @@ def command(args: argparse.Namespace) -> int:
     from benchmarks import ssh
     from calibration.data.labels import find_pairs
     from export.origins import find
+    from runtime.sessions import engines
 
     cli.need("exporting", "export", "onnx", "torch")
     find_pairs(args.data)
@@ -280,8 +288,14 @@ def command(args: argparse.Namespace) -> int:
     for name in models:
         find(name)
     calibration = args.calibration or args.data.parent / "train" / "images"
+    board = ssh.wanted(args)
+    asked = {name for names in args.targets.values() for name in names}
+    unable = {} if board else {name: why for name in sorted(asked) if (why := engines()[name].hindrance())}
+    able = {target: tuple(name for name in names if name not in unable) for target, names in args.targets.items()}
+    for name, why in unable.items():
+        print(f"{name} is not measured: {why}")
     sweep = Sweep(args.data, calibration if calibration.is_dir() else None, args.out, tuple(args.threads or (None,)),
-                  args.targets, args.quick, args.max_frames, ssh.wanted(args))
+                  able, args.quick, args.max_frames, board, unable)
     args.out.mkdir(parents=True, exist_ok=True)
     wanted = candidates(models, args.sizes, list(args.targets), args.precisions, args.weights)
     run(sweep, wanted, lambda line: print(line, flush=True))

@@ -26,7 +26,7 @@ MEANT = {"DIR": CAMVID, "VAL": f"{CAMVID}/val", "TRAIN": f"{CAMVID}/train", "FIL
 SHORTER = {
     "benchmarks sweep": "--models lraspp-small --quick", "benchmarks mask": "--frames 2 --rounds 1",
     "benchmarks pipeline": "--frames 2 --rounds 1", "benchmarks temporal": "--rounds 1 --every 2",
-    "export.training.train": "--epochs 1 --batch 2 --crop 64x96 --no-compile", "calibration": "--judge 4",
+    "export.training": "--epochs 1 --batch 2 --crop 64x96 --no-compile", "calibration": "--judge 4",
     "export.coreml": "--max-drop 10", "runtime": "--source ../shared/data/video/dashcam.mp4 --max-frames 3",
 }
 """What is added to a command, by its first words, so that running it takes seconds; the last of two flags counts."""

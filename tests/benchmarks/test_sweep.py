@@ -10,6 +10,7 @@ import pytest
 from benchmarks import complexity, latency, roofline, sweep
 from benchmarks.latency import Record, Rule
 from benchmarks.measurement import Measurement, read, row, to_line
+from benchmarks.page.candidates import joined, skipped
 from benchmarks.sweep import Candidate, Sweep, candidates, main, run
 from calibration.data.frames import drawn_frame
 from export.build import build
@@ -140,9 +141,17 @@ def test_what_no_engine_runs_here_is_evaluated_by_its_reference_and_noted_as_not
     assert counts.kind == "complexity"
 
 
+def test_an_engine_that_cannot_run_here_is_skipped_with_its_reason_and_not_forgotten(plan: Sweep) -> None:
+    run(replace(plan, unable={"openvino-bf16": "no bfloat16"}), [TINY], silent)
+    told = [entry for entry in read(plan.rows) if entry.kind == "skipped"]
+    assert [(entry.engine, entry.label, entry.details["reason"]) for entry in told] == [
+        ("openvino-bf16", "tiny 32x48 fp32 openvino-bf16", "no bfloat16")]
+    assert skipped(read(plan.rows), joined(read(plan.rows))) == told
+
+
 def test_targets_and_engines_are_told_apart_by_their_names() -> None:
     assert sweep.engines_by_target("onnx,openvino") == {"onnx": ("onnx", "openvino")}
-    assert sweep.engines_by_target("openvino") == {"onnx": ("openvino",)}
+    assert sweep.engines_by_target("openvino,openvino-bf16") == {"onnx": ("openvino", "openvino-bf16")}
     if engines()["coreml"].hindrance():
         assert sweep.engines_by_target("coreml") == {"coreml": ()}
 
