@@ -53,9 +53,9 @@ print(json.dumps({"version": sys.version_info[:3], "free_mb": shutil.disk_usage(
 """
 
 RECEIVE = """
-import os, shutil, sys, tarfile
+import os, shutil, sys, tarfile, tempfile
 folder = sys.argv[1]
-growing = os.path.join(folder, f".{os.getpid()}.tmp")
+growing = tempfile.mkdtemp(prefix=".", dir=folder)
 try:
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
         archive.extractall(growing)

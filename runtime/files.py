@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -78,6 +79,23 @@ def unfinished(path: Path) -> Path:
     """The name that `path` has until it is finished: hidden, this process's own, in the same folder (a rename is
     atomic only within a file system), with the same ending, as numpy and FFmpeg go by it."""
     return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+
+
+def left_unfinished(folder: Path, stem: str, suffix: str) -> Iterator[tuple[Path, str]]:
+    """What processes that were killed left in a folder under the names of `unfinished`.
+
+    Args:
+        folder: where to look; one that is not there holds nothing.
+        stem: a regular expression for the stems of the files to be.
+        suffix: their ending, ".mp4".
+
+    Yields:
+        Each file and its stem, in the order of their names.
+    """
+    pattern = re.compile(rf"\.({stem})\.\d+\.tmp{re.escape(suffix)}")
+    for path in sorted(folder.iterdir() if folder.is_dir() else []):
+        if match := pattern.fullmatch(path.name):
+            yield path, match[1]
 
 
 def cache_folder() -> Path:

@@ -28,7 +28,7 @@ from typing import Any
 import cv2
 
 from runtime.errors import MissingLibrary, UserError
-from runtime.files import check_writable, unfinished
+from runtime.files import check_writable, left_unfinished, unfinished
 from runtime.preprocess import Frame
 from runtime.signals import Held
 
@@ -227,14 +227,12 @@ def finish_unfinished(path: Path) -> list[Path]:
     Returns:
         The files that are whole now: `NAME-cut-short.mp4`, or `-cut-short-2` where that name is taken.
     """
-    pattern = re.compile(rf"\.({re.escape(path.stem)}(?:-\d{{6}})?)\.\d+\.tmp\.mp4")
     found = []
-    for left in sorted(path.parent.iterdir() if path.parent.is_dir() else []):
-        match = pattern.fullmatch(left.name)
-        if match and not _in_use(left):
+    for left, stem in left_unfinished(path.parent, rf"{re.escape(path.stem)}(?:-\d{{6}})?", ".mp4"):
+        if not _in_use(left):
             cut_to_whole_frames(left)
             if plays(left):
-                found.append(left.rename(next(_free_names(path.parent, f"{match[1]}-{CUT_SHORT}"))))
+                found.append(left.rename(next(_free_names(path.parent, f"{stem}-{CUT_SHORT}"))))
                 log.warning("a recording had been cut off; what there was of it is finished as %s", found[-1])
             else:
                 left.unlink()
