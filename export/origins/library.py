@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 EDGE = 64
-"""Pixels of a probing frame: about as many along each side, or multiples of it."""
+"""Pixels: a probing frame has about twice as many along each side, or more."""
 MULTIPLES = (1, 2, 4, 8, 16, 32, EDGE)
 
 
@@ -63,13 +63,13 @@ def probed(network: nn.Module, *sizes: tuple[int, int]) -> tuple[int, int, tuple
         raise UserError(f"the network's logits are {logits} for a frame of {size}; expected a whole fraction of it")
     if size in sizes:
         return stride, math.gcd(*size), size
-    multiple = next(m for m in MULTIPLES if _fits(_logits(network, frame := _odd(m)), frame, stride))
+    multiple = next((m for m in MULTIPLES if _fits(_logits(network, frame := _odd(m)), frame, stride)), 2 * EDGE)
     return stride, multiple, sizes[0]
 
 
 def _odd(multiple: int) -> tuple[int, int]:
     """A size that is an odd number of multiples along each side, and not square."""
-    edge = multiple * (2 * (EDGE // (2 * multiple)) + 1)
+    edge = multiple * (2 * (EDGE // multiple) + 1)
     return edge, edge + 2 * multiple
 
 

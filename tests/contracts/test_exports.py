@@ -33,8 +33,11 @@ def awake(entry: ModelSpec, seed: int) -> nn.Module:
     wiring show: every batch norm divides by the root mean square of what reaches it, and logits spread like a trained
     network's."""
     torch.manual_seed(seed)
-    network = find(entry.name).load()
+    return awakened(find(entry.name).load(), entry)
 
+
+def awakened(network: nn.Module, entry: ModelSpec) -> nn.Module:
+    """The same for a network that is there already, which is changed."""
     def note(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(norm.running_var, Tensor)
         norm.running_var.fill_(float(inputs[0].square().mean()))
@@ -47,7 +50,7 @@ def awake(entry: ModelSpec, seed: int) -> nn.Module:
         whole(frame)
         for hook in hooks:
             hook.remove()
-        spread = whole(frame).std()
+        spread = whole(frame).std().clamp(min=1e-6)
         for parameter in list(network.parameters()):
             if parameter.shape[:1] == (len(entry.classes.names),):
                 parameter.mul_(3 / spread)
