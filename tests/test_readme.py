@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from calibration.data.frames import drawn_frame
+from export.target import target, targets
 from runtime import cli
 from tests import tiny
 
@@ -30,6 +31,12 @@ SHORTER = {
     "export.coreml": "--max-drop 10", "runtime": "--source ../shared/data/video/dashcam.mp4 --max-frames 3",
 }
 """What is added to a command, by its first words, so that running it takes seconds; the last of two flags counts."""
+
+
+@pytest.mark.parametrize("name", targets())
+def test_every_target_has_a_row_that_says_what_nobody_has_executed(name):
+    rows = [line for line in README.splitlines() if line.startswith(f"| {target(name).title}")]
+    assert [row for row in rows if target(name).never_executed in row]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -167,7 +167,9 @@ def test_a_loss_s_own_weights_beside_the_network_s_are_no_part_of_it(folder: Pat
 
 def test_missing_batch_counters_are_added_where_the_statistics_are_there(folder: Path) -> None:
     state = {key: value for key, value in SMALL.load().state_dict().items() if "num_batches" not in key}
-    weights.put(SMALL.load(), weights.read(SMALL, save(folder, state)))
+    read = weights.read(SMALL, save(folder, state))
+    assert set(read.tensors) == set(SMALL.load().state_dict()) > set(state)
+    weights.put(SMALL.load(), read)
 
 
 def sharded(folder: Path) -> Path:
