@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.judge.accuracy import IGNORE
+from runtime import decode
 from runtime.errors import UserError
 
 Image = npt.NDArray[np.uint8]
@@ -84,8 +84,9 @@ def _named(name: str) -> dict[int, str]:
     if not path.is_file():
         raise UserError(f"--labels {name} is neither a file nor known; known: own, {', '.join(LABEL_SETS)}")
     try:
-        values = {int(value): str(label) for value, label in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (ValueError, AttributeError, OSError) as error:
+        stated = decode.decoded(dict[str, str], decode.parsed(decode.read(path)))
+        values = {int(value): label for value, label in stated.items()}
+    except (ValueError, OSError) as error:
         raise UserError(f"{path} is not a label map ({error}); expected JSON such as "
                         '{"0": "road", "1": "sidewalk"}') from error
     if any(not 0 <= value <= 255 for value in values):

@@ -13,6 +13,7 @@ from calibration.judge.engines import Simulated
 from calibration.judge.measure import Judge
 from calibration.quantise.graph import ACTIVATIONS, FloatGraph, Layer
 from calibration.quantise.quantize import Plan, int8_from_float
+from runtime import decode
 from runtime.cli import progress
 from runtime.errors import UserError
 from runtime.files import write_text
@@ -138,10 +139,9 @@ def _load(cache: Path) -> dict[str, Sequence[float | None]]:
     if not cache.is_file():
         return {}
     try:
-        found: dict[str, Sequence[float | None]] = json.loads(cache.read_text(encoding="utf-8"))
+        return dict(decode.decoded(dict[str, list[float | None]], decode.parsed(decode.read(cache))))
     except ValueError as error:
         raise UserError(f"{cache} cannot be read ({error})", try_=f"rm {cache}, and run the command again") from error
-    return found
 
 
 def _save(cache: Path, done: Mapping[str, Sequence[float | None]]) -> None:

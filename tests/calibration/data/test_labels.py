@@ -108,3 +108,10 @@ def test_a_broken_label_map_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "map.json").write_text(text)
     with pytest.raises(UserError, match=r"map\.json"):
         label_map(str(tmp_path / "map.json"), CAMVID)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"0": 1}', '{"a": "road"}', '{"0": "road", "0": "sky"}', "[]"])
+def test_a_damaged_label_map_is_the_users_mistake_and_no_traceback(tmp_path, content):
+    (tmp_path / "map.json").write_text(content)
+    with pytest.raises(UserError, match=r"is not a label map .*expected JSON such as"):
+        label_map(str(tmp_path / "map.json"), ("road", "sky"))
