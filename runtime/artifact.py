@@ -21,6 +21,7 @@ from runtime.decode import Byte, Count, Dimension, FileName, Number, Sha256, Sha
 from runtime.errors import UserError
 from runtime.files import in_one_piece, write_text
 from runtime.preprocess import Preprocess
+from runtime.signals import Held
 
 FORMAT = 1
 """Version of the JSON. A reader refuses any other number rather than guess."""
@@ -221,10 +222,11 @@ def publish(artifact: Artifact, path: Path, write: Callable[[Path], None],
         The artifact as its JSON has it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with in_one_piece(path) as temporary:
-        write(temporary)
-        artifact = check(dataclasses.replace(artifact, file=path.name, sha256=engine_sha256(temporary)), temporary)
-    write_artifact(artifact, path)
+    with Held() as hold:  # a signal between the two renames would leave an engine without its JSON
+        with in_one_piece(path) as temporary, hold.lifted():
+            write(temporary)
+            artifact = check(dataclasses.replace(artifact, file=path.name, sha256=engine_sha256(temporary)), temporary)
+        write_artifact(artifact, path)
     return artifact
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import signal
 
 import pytest
 
+from runtime import artifact as contract
 from runtime.artifact import (
     Check,
     OutputKind,
@@ -18,7 +20,8 @@ from runtime.artifact import (
     to_json,
     write_artifact,
 )
-from runtime.errors import UserError
+from runtime.errors import Stopped, UserError
+from runtime.signals import stoppable
 
 
 @pytest.fixture
@@ -118,3 +121,17 @@ def test_a_folders_hash_depends_on_names_and_contents(tmp_path):
     assert whole == folder("b", {"sub/y": "2", "x": "1"})
     assert whole != folder("c", {"x": "1", "sub/z": "2"})
     assert whole != folder("d", {"x": "1", "sub/y": "3"})
+
+
+def test_a_signal_between_the_engine_and_its_json_leaves_both(artifact, tmp_path, monkeypatch):
+    described, engine = open_artifact(artifact)
+    path, write = tmp_path / "late.onnx", contract.write_artifact
+
+    def struck(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return write(*arguments)
+
+    monkeypatch.setattr(contract, "write_artifact", struck)
+    with pytest.raises(Stopped), stoppable():
+        contract.publish(described, path, lambda temporary: temporary.write_bytes(engine.read_bytes()))
+    assert open_artifact(path)[0].file == "late.onnx"
