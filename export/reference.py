@@ -72,7 +72,7 @@ def to_classes(wanted: Request) -> Callable[[Any], Any]:
     """From one output of the graph to a uint8 [H, W] class map at input size, by the runtime's own exact mask."""
     import numpy as np
 
-    from runtime.mask import class_map
+    from runtime.mask import class_map, planes
 
     stride, align_corners = wanted.spec.stride, wanted.spec.align_corners
 
@@ -80,7 +80,7 @@ def to_classes(wanted: Request) -> Callable[[Any], Any]:
         height, width = wanted.spec.preprocess.size
         if wanted.dynamic:
             height, width = y.shape[1] * stride, y.shape[2] * stride
-        return class_map(np.moveaxis(y[0], -1, 0), (height, width), align_corners=align_corners)
+        return class_map(planes(y[0], "NHWC"), (height, width), align_corners=align_corners)
 
     def full(y: Any) -> Any:
         return y[0].argmax(0).astype(np.uint8)

@@ -83,9 +83,8 @@ def _exported(args: argparse.Namespace) -> Path:
     """The ONNX artifact of a network's name."""
     from export.trt.exporter import onnx_artifact
 
-    if args.precision == "int8" and args.calibration is None:
-        raise UserError("--precision int8 needs images to calibrate with",
-                        try_="--calibration DIR, or python -m calibration NAME --data DIR and its artifact")
+    if args.precision == "int8":
+        _images(args)
     args.output, args.precision = args.output or TARGET.outputs[0], args.precision or TARGET.precisions[0]
     args.size = args.opt or args.size
     return onnx_artifact(job_from(args, dynamic=args.opt is not None))
@@ -100,10 +99,15 @@ def _calibrated(args: argparse.Namespace, source: Path) -> Path:
     artifact, engine = open_artifact(source)
     if artifact.precision == "int8":
         return source
+    return build(Request(artifact, engine, _images(args), args.out, exam=JUDGED), say=print).path
+
+
+def _images(args: argparse.Namespace) -> Path:
+    """The images that INT8 is calibrated with."""
     if args.calibration is None:
         raise UserError("--precision int8 needs images to calibrate with",
                         try_="--calibration DIR, or python -m calibration NAME --data DIR and its artifact")
-    return build(Request(artifact, engine, args.calibration, args.out, exam=JUDGED), say=print).path
+    return Path(args.calibration)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from export.request import Say
 from export.trt.inspect import rows_of_engine, table, unfused
 from export.verify import FP16, Gate, Verifier, describe
 from runtime.artifact import Artifact, OutputKind
-from runtime.mask import class_map
+from runtime.mask import class_map, planes
 from runtime.sessions.onnx import OnnxSession
 from runtime.sessions.trt import TrtSession
 
@@ -33,7 +33,8 @@ def to_classes(artifact: Artifact) -> Callable[[Any], Any]:
         return lambda y: y[0]
     if artifact.output_kind is OutputKind.LOGITS:
         return lambda y: y[0].argmax(0).astype(np.uint8)
-    return lambda y: class_map(np.moveaxis(y[0], -1, 0), artifact.preprocess.size, align_corners=artifact.align_corners)
+    return lambda y: class_map(planes(y[0], artifact.output.layout), artifact.preprocess.size,
+                               align_corners=artifact.align_corners)
 
 
 @dataclass(frozen=True)
