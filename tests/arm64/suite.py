@@ -59,6 +59,11 @@ class Row:
     as_fp32: tuple[float, float] | None = None
     said: str = ""
 
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What tells it from other rows."""
+        return self.what, self.cpu, self.engine, self.artifact
+
 
 def imports(cpu: str) -> Row:
     """The base install alone can be imported there, and brings in no other engine."""
@@ -107,9 +112,11 @@ def _compared(path: Path, cpu: str, engine: str, here: Path, there: Path,
     return Row("masks", cpu, engine, path.name, None, agreement, differing, as_fp32, said)
 
 
-def runtime_tests(cpu: str, folder: Path) -> Iterator[Row]:
-    """The runtime's own tests, run there; `folder` gets what pytest wrote."""
+def runtime_tests(cpu: str, folder: Path, done: Sequence[str] = ()) -> Iterator[Row]:
+    """The runtime's own tests, run there, but for those in `done`; `folder` gets what pytest wrote."""
     for what, words in TESTS.items():
+        if what in done:
+            continue
         files = [f"tests/runtime/{word}" if word.endswith(".py") else word for word in words]
         record = folder / f"{what.split()[0]}-{cpu}.xml"
         record.unlink(missing_ok=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import subprocess
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from runtime.errors import UserError
 from tests.arm64 import root, suite
-from tests.arm64.__main__ import artifact, save_frames
+from tests.arm64.__main__ import _digest, _earlier, artifact, save_frames
 
 CPU = "cortex-a72"
 
@@ -112,3 +114,17 @@ def test_one_network_through_two_engines_gives_x86s_masks(tmp_path, data):
     for engine in ("onnx", "openvino"):
         (row,) = suite.masks(CPU, engine, [path], frames, tmp_path)
         assert row.passed, row
+
+
+def test_the_same_command_goes_on_after_the_last_row_and_begins_anew_when_something_changed(tmp_path):
+    kept, failed = suite.Row("import", CPU, passed=True), suite.Row("masks", CPU, "onnx", "x.onnx", passed=False)
+    report = tmp_path / "report.json"
+    assert _earlier(report, "same") == []
+    report.write_text(json.dumps({"inputs": "same", "rows": [dataclasses.asdict(row) for row in (kept, failed)]}))
+    assert _earlier(report, "same") == [kept]
+    assert _earlier(report, "another") == []
+    frames = tmp_path / "frames.npy"
+    frames.write_bytes(b"a")
+    before = _digest([frames])
+    frames.write_bytes(b"b")
+    assert _digest([frames]) != before
