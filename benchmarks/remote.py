@@ -12,7 +12,7 @@ from benchmarks.worker import Worker, png
 if TYPE_CHECKING:
     from benchmarks.ssh import Board
     from runtime.preprocess import Frame
-    from runtime.segmenter import Result
+    from runtime.result import Result
 
 
 class Remote:
@@ -49,11 +49,11 @@ class Remote:
         import cv2
         import numpy as np
 
-        from runtime.segmenter import Result
+        from runtime.result import Result
 
         answer = base64.b64decode(self._worker.ask(frame=png(frame))["mask"])
         mask = cv2.imdecode(np.frombuffer(answer, np.uint8), cv2.IMREAD_UNCHANGED)
-        return Result(np.asarray(mask, np.uint8), {})
+        return Result(np.asarray(mask, np.uint8), {}, frame, self.artifact, None)
 
     def __enter__(self) -> Remote:
         return self

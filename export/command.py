@@ -9,7 +9,7 @@ from pathlib import Path
 from export.request import arguments, name_of, request
 from export.target import Job, Target
 from runtime import cli
-from runtime.artifact import OutputKind, open_artifact, size_mb
+from runtime.artifact import Artifact, OutputKind, open_artifact, size_mb
 from runtime.files import check_writable, write_text
 
 
@@ -57,13 +57,12 @@ def finish(args: argparse.Namespace, path: Path, remark: str = "") -> int:
 
     artifact, _ = open_artifact(path)
     print(f"{path}: {size_mb(path):.1f} MB, " + ", ".join([*filter(None, [remark]), told(artifact.weights)]))
-    return write_record(args, path)
+    return write_record(args, path, artifact)
 
 
-def write_record(args: argparse.Namespace, path: Path) -> int:
+def write_record(args: argparse.Namespace, path: Path, artifact: Artifact) -> int:
     """Write what `--json` asks for; 0, a command's exit code."""
     if args.json:
-        artifact, _ = open_artifact(path)
         record = {"artifact": str(path), "sha256": artifact.sha256, "target": artifact.target,
                   "precision": artifact.precision}
         write_text(args.json, json.dumps(record, indent=2) + "\n")

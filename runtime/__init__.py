@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runtime.artifact import Artifact, open_artifact
-    from runtime.job import StreamResult
-    from runtime.segmenter import Result, Segmenter
+    from runtime.result import Result, StreamResult
+    from runtime.segmenter import Segmenter
     from runtime.stream import Stream
 
 __all__ = ["Artifact", "Result", "Segmenter", "Stream", "StreamResult", "open_artifact"]
 
 _HOME = {"Artifact": "runtime.artifact", "open_artifact": "runtime.artifact",
-         "Result": "runtime.segmenter", "Segmenter": "runtime.segmenter",
-         "Stream": "runtime.stream", "StreamResult": "runtime.job"}
+         "Result": "runtime.result", "Segmenter": "runtime.segmenter",
+         "Stream": "runtime.stream", "StreamResult": "runtime.result"}
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ from runtime.signals import Held
 
 if TYPE_CHECKING:
     from runtime.sinks import Sink
-    from runtime.stream import Refine, Stream
+    from runtime.stream import Stream
     from runtime.timing import StageTimes
 
 
@@ -119,20 +119,15 @@ def _open_stream(args: argparse.Namespace, stack: ExitStack) -> Stream:
     stream = stack.enter_context(Stream(
         args.artifact, open_source(args.source, args.size), policy=args.policy and Policy(args.policy),
         workers=args.workers, threads=args.threads, engine=args.engine, alpha=args.alpha,
-        every=args.every, warp=args.warp == "flow", smooth=args.smooth, refine=_refinement(args),
+        every=args.every, warp=args.warp == "flow", smooth=args.smooth,
         draw=bool(args.save or args.sheet or args.show or args.serve is not None)))
+    if args.refine:
+        from runtime.refine import crf
+
+        stream.refine = crf(stream.artifact)
     if stream.workers > 1:
         cv2.setNumThreads(1)  # the workers keep the cores busy; more threads inside OpenCV would only change places
     return stream
-
-
-def _refinement(args: argparse.Namespace) -> Refine | None:
-    if not args.refine:
-        return None
-    from runtime.artifact import open_artifact
-    from runtime.refine import crf
-
-    return crf(open_artifact(args.artifact)[0])
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""A frame on its way through the stream, and what it is when it has arrived."""
+"""A frame on its way through the stream."""
 
 from __future__ import annotations
 
@@ -12,43 +12,18 @@ from runtime.overlay import Mask
 from runtime.preprocess import Frame
 
 
-@dataclass(frozen=True)
-class StreamResult:
-    """What one frame became.
-
-    Attributes:
-        index: the frame's number in the source; under `Policy.LATEST` numbers are missing where frames were dropped.
-        timestamp: seconds since the source's beginning.
-        frame: uint8 [H, W, 3] BGR, as it was read.
-        mask: uint8 [H, W], the class index of every pixel.
-        overlay: uint8 [H, W, 3] BGR, the frame tinted by class; None when drawing is off.
-        stages_ms: milliseconds in each stage that the frame passed.
-        age_ms: milliseconds from the moment the frame was there to the moment this result was.
-        dropped: frames dropped so far.
-    """
-
-    index: int
-    timestamp: float
-    frame: Frame
-    mask: Mask
-    overlay: Frame | None
-    stages_ms: dict[str, float]
-    age_ms: float
-    dropped: int
-
-
 @dataclass
 class Job:
     """A frame on its way. Each stage fills in what it makes.
 
     Attributes:
-        index, timestamp, frame: as in `StreamResult`.
+        index, timestamp, frame: as in `runtime.result.StreamResult`.
         arrived: `perf_counter()` when the frame was there.
         ms: milliseconds per stage so far.
         key: whether the network looks at this frame; otherwise its mask comes from an earlier one.
         flow: motion towards the key frame, for a frame that is no key itself.
         output: what the engine returned, without its batch dimension.
-        mask, overlay: as in `StreamResult`.
+        mask, overlay: as in `runtime.result.StreamResult`.
     """
 
     index: int

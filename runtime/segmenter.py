@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -14,23 +13,11 @@ import numpy.typing as npt
 from runtime import mask
 from runtime.artifact import Artifact, open_artifact
 from runtime.preprocess import Frame
+from runtime.result import Result
 from runtime.sessions import Session, open_session
 
 STAGES = ("preprocess", "inference", "mask")
 """What happens to a frame here, in order; the keys of `Result.stages_ms`."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a frame became.
-
-    Attributes:
-        mask: uint8 [H, W], the class index of every pixel, at the frame's own size.
-        stages_ms: milliseconds spent in each of `STAGES`.
-    """
-
-    mask: npt.NDArray[np.uint8]
-    stages_ms: dict[str, float]
 
 
 class Segmenter:
@@ -73,7 +60,7 @@ class Segmenter:
         classes = self.mask(y, (frame.shape[0], frame.shape[1]))
         done = perf_counter()
         seconds = (prepared - start, inferred - prepared, done - inferred)
-        return Result(classes, {stage: 1e3 * s for stage, s in zip(STAGES, seconds)})
+        return Result(classes, {stage: 1e3 * s for stage, s in zip(STAGES, seconds)}, frame, self.artifact, y)
 
     def prepare(self, frame: Frame) -> Frame:
         """uint8 [H, W, 3] BGR of any size → the engine's input, uint8 [1, h, w, 3]."""

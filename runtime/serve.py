@@ -20,8 +20,8 @@ from typing import Any
 import cv2
 
 from runtime.errors import UserError
-from runtime.job import StreamResult
 from runtime.loopback import is_loopback, may_ask
+from runtime.result import StreamResult
 from runtime.timing import Rate
 
 _BOUNDARY = "edgeseg-frame"

@@ -10,8 +10,8 @@ from typing import BinaryIO, Protocol
 import cv2
 
 from runtime.errors import UserError
-from runtime.job import StreamResult
 from runtime.overlay import ContactSheet
+from runtime.result import StreamResult
 from runtime.segments import Segments
 from runtime.sources import NOMINAL_FPS
 from runtime.video import write_png

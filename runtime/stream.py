@@ -26,9 +26,10 @@ import numpy.typing as npt
 from runtime.artifact import Artifact, open_artifact
 from runtime.channel import Channel, Closed, Policy
 from runtime.errors import EdgesegError, StageFailed
-from runtime.job import Job, StreamResult
+from runtime.job import Job
 from runtime.overlay import Mask, Painter
 from runtime.preprocess import Frame
+from runtime.result import StreamResult
 from runtime.segmenter import Segmenter
 from runtime.sessions import open_session
 from runtime.sources import Shot, Source, from_frames, open_source, paced
@@ -72,7 +73,7 @@ class Stream:
         every: the network sees every so many frames; the masks in between follow the motion (`runtime.temporal`).
         warp: False leaves the masks in between as they were.
         smooth: blend logits over time, against flicker.
-        refine: improves a mask by looking at the frame, such as `runtime.refine`'s CRF.
+        refine: improves a mask by looking at the frame, such as `runtime.refine`'s CRF; may be set later, before the loop.
         engine: as in `Segmenter.open`.
 
     Raises:
@@ -94,7 +95,7 @@ class Stream:
             Segmenter(self.artifact, open_session(self.artifact, file, engine=engine, threads=self.threads))
             for _ in range(self.workers)]
         self._temporal = _temporal(self.artifact, every, warp, smooth)
-        self._refine = refine
+        self.refine = refine
         self._painter = Painter(self.artifact.classes, self.artifact.palette, alpha) if draw else None
         self._rate = Rate()
         self._taken: Channel[_Item] = Channel(1 if self.policy is Policy.LATEST else 2, self.policy)
@@ -149,9 +150,9 @@ class Stream:
             if self._temporal:
                 self._temporal.blend(job)
             job.mask = self._segmenters[0].mask(job.output, (job.frame.shape[0], job.frame.shape[1]))
-            if self._refine:
+            if self.refine:
                 masked = perf_counter()
-                job.mask = self._refine(job.frame, job.output, job.mask)
+                job.mask = self.refine(job.frame, job.output, job.mask)
                 job.ms["refine"] = 1e3 * (perf_counter() - masked)
         if self._temporal:
             self._temporal.share(job)
@@ -177,8 +178,8 @@ class Stream:
                     if item.error:
                         raise item.error
                     return
-                yield StreamResult(item.index, item.timestamp, item.frame, item.mask, item.overlay, item.ms,
-                                   1e3 * (perf_counter() - item.arrived), self.dropped)
+                yield StreamResult(item.mask, item.ms, item.frame, self.artifact, item.output, item.index,
+                                   item.timestamp, item.overlay, 1e3 * (perf_counter() - item.arrived), self.dropped)
         except Closed:
             return  # closed from outside
         finally:

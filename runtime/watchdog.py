@@ -6,7 +6,7 @@ import os
 import socket
 from time import monotonic
 
-from runtime.job import StreamResult
+from runtime.result import StreamResult
 from runtime.timing import Rate
 
 _EVERY_S = 1.0

@@ -27,16 +27,22 @@ def artifact(folder: Path, size: tuple[int, int] = (16, 48), output: OutputKind 
     folder.mkdir(exist_ok=True, parents=True)
     path = folder / f"colours-{size[0]}x{size[1]}-{output.value}.onnx"
     onnx.save(_graph(size, output), path)
+    write_artifact(described(path.name, engine_sha256(path), size, output), path)
+    return path
+
+
+def described(file: str = "colours.onnx", sha256: str = "0" * 64, size: tuple[int, int] = (16, 48),
+              output: OutputKind = OutputKind.LOW) -> Artifact:
+    """What the JSON beside it says."""
     low = size[0] // STRIDE, size[1] // STRIDE
     shape = {OutputKind.LOW: (1, *low, 3), OutputKind.LOGITS: (1, 3, *size), OutputKind.CLASSES: (1, *size)}[output]
     layout = {OutputKind.LOW: "NHWC", OutputKind.LOGITS: "NCHW", OutputKind.CLASSES: "NHW"}[output]
-    write_artifact(Artifact(
-        name="colours", target="onnx", precision="fp32", file=path.name, sha256=engine_sha256(path),
+    return Artifact(
+        name="colours", target="onnx", precision="fp32", file=file, sha256=sha256,
         input=TensorInfo("frame", (1, *size, 3), "uint8", "NHWC"),
         output=TensorInfo("out", shape, "uint8" if output is OutputKind.CLASSES else "float32", layout),
         output_kind=output, stride=STRIDE, align_corners=False, preprocess=Preprocess(size), classes=CLASSES,
-        palette=PALETTE, weights={"source": "none", "sha256": "", "terms": "", "trained": False}, tools={}), path)
-    return path
+        palette=PALETTE, weights={"source": "none", "sha256": "", "terms": "", "trained": False}, tools={})
 
 
 def _graph(size: tuple[int, int], output: OutputKind) -> onnx.ModelProto:

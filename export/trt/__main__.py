@@ -1,4 +1,4 @@
-"""`python -m export.trt`, and `edgeseg-trt`."""
+"""`python -m export.trt`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from export.request import arguments
 from export.trt import TARGET
 from export.trt.machine import gpu_here
 from runtime import cli
-from runtime.artifact import OutputKind, json_path
+from runtime.artifact import OutputKind, json_path, open_artifact
 from runtime.errors import UserError
 
 
@@ -25,7 +25,7 @@ def _sm(text: str) -> tuple[int, ...]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m export.trt`, and `edgeseg-trt`."""
+    """`python -m export.trt`."""
     parser = arguments("export.trt", "Build a TensorRT plan, on a GPU machine or on one without.",
                        "python -m export.trt lraspp --precision fp16 --frames photos/")
     parser.add_argument("--output", choices=[k.value for k in OutputKind],
@@ -63,7 +63,8 @@ def _command(args: argparse.Namespace) -> int:
     if given and precision == "int8":
         source, precision = _calibrated(args, given), None
     options = Options(precision, args.sm, args.workspace, sizes if all(sizes) else None, args.frames, args.inspect)
-    return write_record(args, plan_from_onnx(source, args.out, library, here, options, say=print))
+    plan = plan_from_onnx(source, args.out, library, here, options, say=print)
+    return write_record(args, plan, open_artifact(plan)[0])
 
 
 def _given(args: argparse.Namespace) -> Path | None:
@@ -94,7 +95,6 @@ def _calibrated(args: argparse.Namespace, source: Path) -> Path:
     """The portable INT8 artifact of a float32 one; itself where it is INT8 already."""
     from calibration.recipe import Request, build
     from export.onnx.exporter import JUDGED
-    from runtime.artifact import open_artifact
 
     artifact, engine = open_artifact(source)
     if artifact.precision == "int8":

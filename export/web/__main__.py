@@ -44,10 +44,11 @@ def _command(args: argparse.Namespace) -> int:
         raise UserError(f"--picture {args.picture} is not a file; expected a photograph")
     with _artifact(args) as path:
         build(path, args.out, webgpu=not args.no_webgpu, picture=args.picture, say=print)
-        engine = args.out / open_artifact(path)[1].name
+        artifact, file = open_artifact(path)
+        engine = args.out / file.name
     engines = "WASM" if args.no_webgpu else "WASM and WebGPU"
     print(f"{args.out}: {size_mb(args.out):.1f} MB, {engines}, with {engine.name}")
-    write_record(args, engine)
+    write_record(args, engine, artifact)
     if args.serve:
         return serve(args.out, *args.serve)
     print("Next: copy the folder to any server, or the same command with --serve")

@@ -13,14 +13,15 @@ import pytest
 
 from runtime import serve
 from runtime.errors import UserError
-from runtime.job import StreamResult
+from runtime.result import StreamResult
 from runtime.serve import Server
-from tests.colours import CLASSES, PALETTE
+from tests.colours import CLASSES, PALETTE, described
 
 
 def result(index: int = 0, colour: tuple[int, int, int] = (0, 0, 255)) -> StreamResult:
     picture = np.full((48, 64, 3), colour, np.uint8)
-    return StreamResult(index, 0.0, picture, np.zeros((48, 64), np.uint8), picture, {"inference": 12.3}, 45.6, 7)
+    return StreamResult(np.zeros((48, 64), np.uint8), {"inference": 12.3}, picture, described(), None, index, 0.0,
+                        picture, 45.6, 7)
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import pytest
 
 from runtime import sinks
 from runtime.errors import UserError
-from runtime.job import StreamResult
-from tests.colours import number_of, numbered
+from runtime.result import StreamResult
+from tests.colours import described, number_of, numbered
 from tests.runtime.test_recording import shown
 
 
 def result(index: int, timestamp: float = 0.0) -> StreamResult:
     frame = numbered(index, (32, 96))
-    return StreamResult(index, timestamp, frame, frame.argmax(2).astype(np.uint8), frame, {}, 1.0, 0)
+    return StreamResult(frame.argmax(2).astype(np.uint8), {}, frame, described(), None, index, timestamp, frame, 1.0, 0)
 
 
 @pytest.mark.parametrize(("evenly", "expected"), [(False, [0.0, 0.2, 0.5, 0.6]), (True, [0.0, 0.04, 0.08, 0.12])])
