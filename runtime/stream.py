@@ -73,7 +73,7 @@ class Stream:
         every: the network sees every so many frames; the masks in between follow the motion (`runtime.temporal`).
         warp: False leaves the masks in between as they were.
         smooth: blend logits over time, against flicker.
-        refine: improves a mask by looking at the frame, such as `runtime.refine`'s CRF; may be set later, before the loop.
+        refine: improves a mask by looking at the frame, such as `runtime.refine`'s CRF; may be set before the loop.
         engine: as in `Segmenter.open`.
 
     Raises:
