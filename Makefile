@@ -1,9 +1,9 @@
 # Every target makes .venv and installs what it needs when that is missing, and nothing when it is there.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := export,record,calibration,trt,litert-export,report,web,dev
+EXTRAS := export,record,calibration,trt,litert-export,report,web,docs,dev
 
-.PHONY: demo test check contracts pythons arm64 clean
+.PHONY: demo test check docs contracts pythons arm64 clean
 
 demo: .venv/ready
 	$(BIN)/python examples/demo.py
@@ -15,6 +15,10 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto -m "not slow"
+
+# The documentation, into site/; a broken link is an error.
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Every network through every target: over an hour on two cores, so by hand before a release, and not in CI.
 contracts: .venv/ready
@@ -38,4 +42,4 @@ pythons: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv demo out
+	rm -rf .venv demo out site

@@ -47,7 +47,9 @@ def from_output(y: npt.NDArray[Any], kind: OutputKind, layout: str, size: tuple[
 
     Args:
         y: its output without batch dimension: logits, or a class map.
-        kind, layout, align_corners: of the artifact.
+        kind: of the artifact.
+        layout: of the artifact's output.
+        align_corners: of the artifact.
         size: frame (H, W) in pixels.
 
     Returns:
@@ -108,7 +110,9 @@ def class_map_with_confidence(logits: Float, size: tuple[int, int], *,
     pixel of a few rows only.
 
     Args:
-        logits, size, align_corners: as for `class_map`.
+        logits: as for `class_map`.
+        size: as for `class_map`.
+        align_corners: as for `class_map`.
 
     Returns:
         The class map as `class_map` returns it, ties aside; and float32 [H, W], the softmax probability of that class

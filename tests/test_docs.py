@@ -1,0 +1,120 @@
+"""Every command, link and line of Python in the README and the documentation is one that works."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from calibration.data.frames import drawn_frame
+from export.target import target, targets
+from runtime import cli
+from tests import tiny
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMAND = re.compile(r"python -m ([a-z][\w.]+(?: [^`|#\n]*)?)(?=`|#|\n|$)")
+
+
+def commands(page: Path) -> list[str]:
+    """Of a page, without repetitions; "…" stands for what a reader is to fill in."""
+    text = page.read_text(encoding="utf-8")
+    return [found for found in dict.fromkeys(" ".join(it.split()) for it in COMMAND.findall(text))
+            if "…" not in found and re.split(r"\W", found)[0] in ("runtime", "calibration", "export", "benchmarks")]
+
+
+COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands(page)))
+
+CAMVID = "../shared/data/camvid"
+MEANT = {"DIR": CAMVID, "VAL": f"{CAMVID}/val", "TRAIN": f"{CAMVID}/train", "FILE.onnx": "out/lraspp-360x480-fp32.onnx",
+         "ARTIFACT": "out/lraspp-360x480-fp32.onnx", "FILE-int8.onnx": "out/lraspp-360x480-int8.onnx"}
+"""What the placeholders of the pages stand for."""
+SHORTER = {
+    "benchmarks sweep": "--models lraspp-small --quick", "benchmarks mask": "--frames 2 --rounds 1",
+    "benchmarks pipeline": "--frames 2 --rounds 1", "benchmarks temporal": "--rounds 1 --every 2",
+    "export.training": "--epochs 1 --batch 2 --crop 64x96 --no-compile", "calibration": "--judge 4",
+    "export.coreml": "--max-drop 10", "runtime": "--source ../shared/data/video/dashcam.mp4 --max-frames 3",
+}
+"""What is added to a command, by its first words, so that running it takes seconds; the last of two flags counts."""
+ELSEWHERE = ("ssh://", "ray://", "s3://", "benchmarks phone", ".plan", ".mlpackage", "export.web", "--runtime trt",
+             "package.module", "shallow", "hf:", "smp:", "torchvision:", "mine.pth", "NAME", "VIDEO")
+"""What a command has in it that runs on other machines or on other people's files; other tests run most of them."""
+
+
+@pytest.mark.parametrize("name", targets())
+def test_every_target_has_a_row_that_says_what_nobody_has_executed(name):
+    page = (ROOT / "docs" / "targets.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith(f"| {target(name).title}")]
+    assert [row for row in rows if target(name).never_executed in row]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_has_the_flags_that_a_page_gives_it(command, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(cli, "run", lambda run, parser, argv=None: parsed.append(parser.parse_args(argv)) or 0)
+    module, *words = command.split()
+    package = importlib.util.find_spec(module)
+    assert package is not None, f"there is no {module}"
+    name = f"{module}.__main__" if package.submodule_search_locations else module
+    assert importlib.import_module(name).main(words) == 0
+    assert len(parsed) == 1
+
+
+def test_the_commands_were_found():
+    assert len(COMMANDS) >= 40
+
+
+def test_the_site_is_built_and_no_link_in_it_is_broken(tmp_path):
+    """MkDocs makes a broken link, a missing page or an unknown name in the reference an error."""
+    pytest.importorskip("mkdocs", reason="pip install '.[docs]'")
+    site = tmp_path / "site"
+    done = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", site], cwd=ROOT,
+                          env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "--max-drop" in (site / "reference" / "commands" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def workplace(tmp_path, data):
+    """A folder beside `shared/`, where CamVid has 36 frames to train on and 6 to judge by."""
+    for part, count in (("train", 36), ("val", 6)):
+        for kind in ("images", "labels"):
+            folder = tmp_path / "shared" / "data" / "camvid" / part / kind
+            folder.mkdir(parents=True)
+            for path in sorted((data / "camvid" / part / kind).iterdir())[:count]:
+                (folder / path.name).symlink_to(path)
+    (tmp_path / "shared" / "data" / "video").symlink_to(data / "video")
+    (tmp_path / "main").mkdir()
+    return tmp_path / "main"
+
+
+@pytest.mark.slow
+def test_every_command_runs(workplace):
+    """Exports first, then what uses them; without those that take a device, a server or a network of one's own."""
+    failed = {}
+    here = [command for command in COMMANDS if not any(word in command for word in ELSEWHERE)]
+    for command in sorted(here, key=lambda it: not it.startswith(("export", "calibration"))):
+        words = [re.sub(r"^[A-Z][\w.-]*", lambda it: MEANT.get(it[0], it[0]), word) for word in command.split()]
+        more = next((more for start, more in SHORTER.items() if command.startswith(start)), "")
+        done = subprocess.run([sys.executable, "-m", *words, *more.split()], cwd=workplace, capture_output=True,
+                              text=True, check=False, timeout=1200)
+        if done.returncode:
+            failed[command] = (done.stdout + done.stderr)[-300:]
+    assert failed == {}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```python\n" in page.read_text(encoding="utf-8")],
+                         ids=lambda page: page.stem)
+def test_the_python_runs(tmp_path, monkeypatch, page):
+    """Every block, from top to bottom, over a network of ours in the place of the page's."""
+    path = tiny.artifact(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names = {"frame": drawn_frame((50, 70), 0)}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        exec(re.sub(r"out/[\w.-]+\.onnx", str(path), block), names)
