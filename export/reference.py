@@ -26,6 +26,8 @@ def torch_verifier(wanted: Request, folder: Path | None) -> Verifier:
     CLASSES uint8 [1, H, W]."""
     import torch
 
+    from export.origins.onnx_network import OnnxNetwork
+    from export.traces import torch_traces
     from export.verify import Verifier
     from export.wrapper import Normalised
 
@@ -39,7 +41,8 @@ def torch_verifier(wanted: Request, folder: Path | None) -> Verifier:
 
     return Verifier(verification_frames(wanted.spec.preprocess, folder, dynamic_multiple=wanted.spec.multiple
                                         if wanted.dynamic else 0),
-                    runner(wanted.network), runner(wanted.control), to_classes(wanted))
+                    runner(wanted.network), runner(wanted.control), to_classes(wanted),
+                    () if isinstance(wanted.network, OnnxNetwork) else torch_traces(wanted))
 
 
 def verification_frames(preprocess: Preprocess, folder: Path | None, *, dynamic_multiple: int = 0,

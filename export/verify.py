@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from export.difference import Trace, parting
 from runtime.artifact import Check
 from runtime.errors import GateFailed
 from runtime.preprocess import Frame
@@ -29,10 +30,12 @@ class Gate:
     Attributes:
         agreement: smallest share of pixels whose class is the same, over all frames.
         max_abs: largest absolute difference of logits; None where the step rounds on purpose.
+        apart: by how much of its size a tensor on the way may differ before it is named as the first that does.
     """
 
     agreement: float
     max_abs: float | None = None
+    apart: float = 0.3
 
     def refuses(self, check: Check) -> str:
         """Why `check` does not pass; empty when it does."""
@@ -43,8 +46,8 @@ class Gate:
         return ""
 
 
-FP32 = Gate(agreement=0.9999, max_abs=1e-3)
-FP16 = Gate(agreement=0.998)
+FP32 = Gate(agreement=0.9999, max_abs=1e-3, apart=1e-3)
+FP16 = Gate(agreement=0.998, apart=0.03)
 
 
 class Verifier:
@@ -55,25 +58,29 @@ class Verifier:
         reference: the network as it was before any step.
         control: the same network with other weights. Its outputs must fail the gate, or the check means nothing.
         to_classes: output → class map.
+        traces: the reference, and what every step has in common on the way from it.
     """
 
     def __init__(self, frames: Sequence[tuple[str, Frame]], reference: Run, control: Run | None,
-                 to_classes: ToClasses) -> None:
+                 to_classes: ToClasses, traces: Sequence[Trace] = ()) -> None:
         self.frames = frames
+        self.traces = traces
         self._to_classes = to_classes
         self._reference = [reference(frame) for _, frame in frames]
         self._control = self._compare("control", control) if control else None
 
-    def check(self, step: str, run: Run, gate: Gate) -> Check:
+    def check(self, step: str, run: Run, gate: Gate, traces: Sequence[Trace] | None = None) -> Check:
         """Run every frame, compare with the reference, and hold the result against `gate`.
 
         Args:
             step: "<after> vs <before>", for people.
             run: the engine under test.
             gate: what it must reach.
+            traces: what passed its gate before the step, and the step itself; None for the verifier's own.
 
         Raises:
-            GateFailed: it does not, or the control network would have passed too.
+            GateFailed: it does not, and the message says where it parts from what it was made of; or the control
+                network would have passed too.
         """
         check = self._compare(step, run)
         if self._control is not None:
@@ -83,8 +90,9 @@ class Verifier:
                                  f"{check.frames} frames, so the check proves nothing",
                                  try_="--frames DIR with more varied frames")
         if reason := gate.refuses(check):
+            where = parting(self.traces if traces is None else traces, dict(self.frames)[check.worst_frame], gate.apart)
             raise GateFailed(f"{step}: {reason} (worst frame {check.worst_frame}: {check.worst_agreement:.2%}); "
-                             "nothing was written")
+                             f"{where + '; ' if where else ''}nothing was written")
         return check
 
     def _compare(self, step: str, run: Run) -> Check:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.difference import Trace
 from export.onnx.exporter import quiet
 from export.reference import torch_verifier
 from export.target import Job
@@ -69,10 +70,11 @@ def exported(job: Job, options: Options) -> Path:
     artifact = planned(wanted, options.system, options.image)
     base = "fp32" if wanted.precision == "fp32" else "fp16"
     checks: list[Check] = []
+    before = list(verifier.traces)
     with tempfile.TemporaryDirectory(prefix="edgeseg-") as folder:
         def verified(step: str, model: Any, gate: Gate) -> tuple[Path, ReferenceSession]:
             package = save(model, artifact, Path(folder) / f"{len(checks)}.mlpackage")
-            session = _checked(step, package, verifier, gate, artifact, checks)
+            session = _checked(step, package, verifier, gate, artifact, checks, before)
             say(f"{describe(checks[-1])}, {size_mb(package):.1f} MB")
             return package, session
 
@@ -135,20 +137,23 @@ def library() -> Any:
 
 
 def _checked(step: str, package: Path, verifier: Verifier, gate: Gate, artifact: Artifact,
-             checks: list[Check]) -> ReferenceSession:
-    """Reopen a saved package in the evaluator (and in Core ML, on a Mac), compare with torch, append the checks."""
+             checks: list[Check], before: list[Trace]) -> ReferenceSession:
+    """Reopen a saved package in the evaluator (and in Core ML, on a Mac), compare with torch, append the checks.
+    `before` is what the package was made of, and the package when this returns."""
     from export.coreml.reference.session import ReferenceSession
     from runtime.sessions.coreml import CoremlSession, on_mac
 
     session = ReferenceSession(package, artifact.output_kind)
+    after = Trace(step.partition(" vs ")[0], session.tensors)
     try:
-        checks.append(verifier.check(step, _as_reference(session, artifact.output_kind), gate))
+        checks.append(verifier.check(step, _as_reference(session, artifact.output_kind), gate, [*before, after]))
     except GateFailed as failure:
         where = session.first_overflow(verifier.frames[0][1])
         if where:
             raise GateFailed(f"{failure}; {where!r} is the first result beyond float16's 65504",
                              try_="--precision fp32") from failure
         raise
+    before[:] = [after]
     if on_mac():
         mac = CoremlSession(package, artifact)
         checks.append(verifier.check(f"{step}, Core ML on this Mac", _as_reference(mac, artifact.output_kind), gate))

@@ -36,7 +36,9 @@ def exported(job: Job) -> Path:
         GateFailed: a step's output does not agree with the network's, or too much mIoU is lost; nothing is written.
         UserError: an operator cannot be converted, or there is nothing to calibrate on.
     """
+    from export.difference import Trace
     from export.litert.quantise import float16_from_float, int8_from_float, observed
+    from export.litert.tensors import of_tflite
     from export.reference import torch_verifier
     from runtime.sessions.litert import LitertSession
 
@@ -44,10 +46,13 @@ def exported(job: Job) -> Path:
     chosen = _calibration_frames(job) if wanted.precision == "int8" else None
     verifier = torch_verifier(wanted, job.frames)
     checks: list[Check] = []
+    before = list(verifier.traces)
 
     def verified(step: str, model: bytes, gate: Gate) -> bytes:
+        after = Trace(step.partition(" vs ")[0], of_tflite(model))
         with closing(LitertSession(model)) as session:
-            checks.append(verifier.check(step, session.run, gate))
+            checks.append(verifier.check(step, session.run, gate, [*before, after]))
+        before[:] = [after]
         say(describe(checks[-1]))
         return model
 

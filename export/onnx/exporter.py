@@ -39,20 +39,25 @@ def exported(job: Job) -> Path:
     """
     import onnx
 
+    from export.difference import Trace
     from export.onnx import fp16_ranges
     from export.onnx.graph import global_pool_from_reduce_mean, without_names_of_the_build
     from export.onnx.simplify import simplified
     from export.origins.onnx_network import OnnxNetwork
     from export.reference import torch_verifier
+    from export.traces import of_onnx
     from export.verify import FP16, FP32, describe
 
     wanted, say = job.request, job.say
     details: dict[str, Any] = {}
     checks: list[Check] = []
     verifier = torch_verifier(wanted, job.frames)
+    before = list(verifier.traces)
 
     def verified(step: str, model: onnx.ModelProto, gate: Any) -> onnx.ModelProto:
-        checks.append(verifier.check(step, _runner(model), gate))
+        after = Trace(step.partition(" vs ")[0], of_onnx(model))
+        checks.append(verifier.check(step, _runner(model), gate, [*before, after]))
+        before[:] = [after]
         say(describe(checks[-1]))
         return model
 

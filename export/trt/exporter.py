@@ -128,7 +128,9 @@ def _graph(given: Artifact, path: Path, verifier: Verifier, options: Options,
     """What the builder gets, its precision, how well it agrees with the artifact, and the nodes kept in float32."""
     import onnx
 
+    from export.difference import Trace
     from export.onnx import fp16_ranges
+    from export.traces import of_onnx
     from export.trt.graph import check_for_tensorrt, ready_for_tensorrt
     from export.verify import FP16, FP32, describe
     from runtime.sessions.onnx import OnnxSession
@@ -145,8 +147,10 @@ def _graph(given: Artifact, path: Path, verifier: Verifier, options: Options,
                         try_=f"python -m export.trt {given.name} --precision {precision}" if precision != "int8" else
                         f"python -m calibration {given.name} --data DIR, and then its artifact")
     model = ready_for_tensorrt(model)
+    traces = [Trace(path.name, lambda frame: of_onnx(onnx.load(path))(frame)),
+              Trace("graph for TensorRT", of_onnx(model))]
     session = OnnxSession(model.SerializeToString(), optimise=precision != "int8")  # as in `onnx_verifier`
-    check = verifier.check("graph for TensorRT vs onnx", session.run, gate)
+    check = verifier.check("graph for TensorRT vs onnx", session.run, gate, traces)
     say(describe(check))
     return model, precision, check, kept
 
