@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME ARGUMENTS…` runs benchmarks/NAME.py; without a name it lists what there is."""
+"""`python -m benchmarks NAME …`: measurements, and the report of what to ship; without a name, the list of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m export doctor`: what this machine can export to and run."""
+"""`python -m export`: with the word doctor, what this machine can export to and run."""
 
 from __future__ import annotations
 

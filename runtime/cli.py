@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -46,8 +47,31 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:
     """An argument parser that shows defaults and one example, as all our commands do."""
-    return _Parser(prog=f"python -m {prog}", description=description, epilog=f"example: {example}",
+    return _Parser(prog=_as_called(prog), description=description, epilog=f"example: {example}",
                    formatter_class=_Help, allow_abbrev=False)
+
+
+def _as_called(prog: str) -> str:
+    """How the person would call it again: through `edgeseg` where they came through it, else by `python -m`."""
+    if Path(sys.argv[0]).name != "edgeseg":
+        return f"python -m {prog}"
+    return prog if prog.startswith("edgeseg") else f"edgeseg {prog}"
+
+
+_parsers: ContextVar[list[argparse.ArgumentParser] | None] = ContextVar("parsers", default=None)
+"""Where `run` leaves its parser in place of running it; None outside of `parser_of`."""
+
+
+def parser_of(main: Callable[[Sequence[str]], int]) -> argparse.ArgumentParser:
+    """The parser of a command, by its `main`, which is not run: for completion, documentation and tests."""
+    found: list[argparse.ArgumentParser] = []
+    before = _parsers.set(found)
+    try:
+        main([])
+    finally:
+        _parsers.reset(before)
+    (parser,) = found
+    return parser
 
 
 def natural(text: str) -> int:
@@ -114,6 +138,9 @@ def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Argume
     Returns:
         0 done, or the code of the error that ended it; see `runtime.errors`.
     """
+    if (parsers := _parsers.get()) is not None:
+        parsers.append(arguments)
+        return 0
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
     name = arguments.prog.removeprefix("python -m ")
     try:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("runtime", "calibration", "export", "benchmarks", "edgeseg")
+"""What ships; each may import only itself and those before it."""
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,14 @@ import argparse
 import importlib
 import re
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 
 from runtime import cli
+from tests.conftest import PACKAGES, ROOT
 
-ROOT = Path(__file__).parent.parent
 MODULES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts)
-                 for package in ("runtime", "calibration", "export", "benchmarks")
+                 for package in PACKAGES
                  for path in (ROOT / package).rglob("*.py") if "cli.run(" in path.read_text(encoding="utf-8"))
 
 TWO_MEANINGS = {
@@ -28,33 +27,29 @@ TWO_MEANINGS = {
 }
 
 
-def parser_of(module: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:
+def parser_of(module: str) -> argparse.ArgumentParser:
     """The parser that a command would parse with."""
-    found: list[argparse.ArgumentParser] = []
-    monkeypatch.setattr(cli, "run", lambda command, parser, argv=None: found.append(parser) or 0)
-    importlib.import_module(module).main([])
-    (parser,) = found
-    return parser
+    return cli.parser_of(importlib.import_module(module).main)
 
 
-def options(module: str, monkeypatch: pytest.MonkeyPatch) -> list[argparse.Action]:
-    return [action for action in parser_of(module, monkeypatch)._actions
+def options(module: str) -> list[argparse.Action]:
+    return [action for action in parser_of(module)._actions
             if action.option_strings and action.dest != "help"]
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_every_flag_is_explained_and_its_default_is_said_as_it_is_typed(module, monkeypatch):
-    parser = parser_of(module, monkeypatch)
+def test_every_flag_is_explained_and_its_default_is_said_as_it_is_typed(module):
+    parser = parser_of(module)
     assert all(action.help for action in parser._actions)
     said = " ".join(parser.format_help().split())
     assert not re.search(r"default: ?(None|True|False|\[|\(|\))", said)
     assert said.count("example: python -m ") == 1
 
 
-def test_the_same_flag_takes_the_same_thing_everywhere(monkeypatch):
+def test_the_same_flag_takes_the_same_thing_everywhere():
     takes: dict[str, dict[object, list[str]]] = defaultdict(lambda: defaultdict(list))
     for module in MODULES:
-        for action in options(module, monkeypatch):
+        for action in options(module):
             for flag in action.option_strings:
                 word = None if action.nargs == 0 or action.choices else (
                     action.metavar or cli._Help("")._get_default_metavar_for_optional(action))
@@ -64,8 +59,8 @@ def test_the_same_flag_takes_the_same_thing_everywhere(monkeypatch):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_every_count_says_how_small_it_may_be(module, monkeypatch):
-    unbounded = [action.option_strings for action in options(module, monkeypatch)
+def test_every_count_says_how_small_it_may_be(module):
+    unbounded = [action.option_strings for action in options(module)
                  if action.type is int and not action.choices]
     assert unbounded == []
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from runtime import errors
 from runtime.sessions import _cuda as cuda
+from tests.conftest import PACKAGES, ROOT
 
-ROOT = Path(__file__).parent.parent
 KINDS = {name for module in (errors, cuda) for name, value in vars(module).items()
          if isinstance(value, type) and issubclass(value, errors.EdgesegError) and value is not errors.MissingLibrary}
 PASSED_ON = re.compile(r"""^\{.*(\.removeprefix\(.*: error: |answer\['error'\]).*\}$""")
@@ -55,7 +55,7 @@ def errors_in(path: Path) -> Iterator[Said]:
                 yield Said(place, node.func.id, what, " / ".join(filter(None, tries)))
 
 
-SAID = [said for package in ("runtime", "calibration", "export", "benchmarks")
+SAID = [said for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py")) for said in errors_in(path)]
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-ORDER = ("runtime", "calibration", "export", "benchmarks")
+from tests.conftest import PACKAGES, ROOT
 
 
 def imported(path: Path) -> set[str]:
@@ -26,9 +25,9 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("package", ORDER)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_imports_point_one_way(package):
-    later = set(ORDER[ORDER.index(package) + 1:])
+    later = set(PACKAGES[PACKAGES.index(package) + 1:])
     offenders = {str(path.relative_to(ROOT)): sorted(imported(path) & later)
                  for path in (ROOT / package).rglob("*.py") if imported(path) & later}
     assert offenders == {}
@@ -53,7 +52,7 @@ def imports_of(path: Path, modules: set[str]) -> set[str]:
 
 def test_no_file_imports_what_imports_it():
     paths = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-             for package in ORDER for path in (ROOT / package).rglob("*.py")}
+             for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     order = TopologicalSorter({name: imports_of(path, set(paths)) - {name} for name, path in paths.items()})
     assert len(list(order.static_order())) == len(paths)  # raises CycleError, which names the circle
 
@@ -65,7 +64,7 @@ def test_importing_the_runtime_brings_in_nothing_of_the_host():
 
 
 def test_one_place_imports_onnx_runtime_because_it_turns_its_telemetry_off_first():
-    places = [str(path.relative_to(ROOT)) for package in ORDER for path in (ROOT / package).rglob("*.py")
+    places = [str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
               if "onnxruntime" in imported(path)]
     assert places == ["runtime/sessions/onnx.py"]
 
@@ -74,12 +73,12 @@ def test_every_package_is_listed_for_shipping_and_no_test_is():
     listed = {line.strip(' ",') for line in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
               .split("packages = [")[1].split("]")[0].replace(",", "\n").splitlines() if line.strip()}
     present = {".".join(path.parent.relative_to(ROOT).parts)
-               for package in ORDER for path in (ROOT / package).rglob("__init__.py")}
+               for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")}
     assert listed == present
 
 
 COMMANDS = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
-                  for package in ORDER for path in (ROOT / package).rglob("*.py")
+                  for package in PACKAGES for path in (ROOT / package).rglob("*.py")
                   if "def main(argv" in path.read_text(encoding="utf-8"))
 
 
@@ -129,7 +128,7 @@ def test_nothing_outside_of_a_targets_room_and_its_session_names_it():
     from runtime.sessions import engines
 
     offenders = {}
-    for path in (path for package in ORDER for path in sorted((ROOT / package).rglob("*.py"))):
+    for path in (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))):
         place = path.relative_to(ROOT).as_posix()
         named = {name for name in {*targets(), *engines()} - {GRAPHS} if {name, name.replace("-", "_")} & names_in(path)
                  and not place.startswith(rooms_of(name))}
@@ -144,8 +143,8 @@ def test_every_package_that_the_code_imports_is_asked_for_in_pyproject():
               "ai_edge_litert": "ai-edge-litert", "ai_edge_quantizer": "ai-edge-quantizer",
               "litert_torch": "litert-torch", "segmentation_models_pytorch": "segmentation-models-pytorch",
               "huggingface_hub": "huggingface-hub"}
-    by_nature = {"tensorrt", *sys.stdlib_module_names, *ORDER}  # tensorrt comes from NVIDIA's index or JetPack
-    used = {wheels.get(name, name) for package in ORDER for path in (ROOT / package).rglob("*.py")
+    by_nature = {"tensorrt", *sys.stdlib_module_names, *PACKAGES}  # tensorrt comes from NVIDIA's index or JetPack
+    used = {wheels.get(name, name) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
             for name in imported(path)} - by_nature
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     asked = set(re.findall(r'"([A-Za-z][\w-]*)[^"]*"', text.split("dependencies = [", 1)[1].split("[tool.")[0]))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,14 +19,14 @@ from runtime.errors import UserError
 from runtime.serve import Server
 from runtime.sessions.onnx import OnnxSession
 from tests import tiny
+from tests.conftest import PACKAGES, ROOT
 
-ROOT = Path(__file__).parent.parent
 RUNS_CODE = {"eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads", "marshal.loads", "yaml.load"}
 
 
 def calls() -> Iterator[tuple[str, str, ast.Call]]:
     """File, name of the function, and the call, of everything that ships."""
-    for package in ("runtime", "calibration", "export", "benchmarks"):
+    for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call):

@@ -1,4 +1,4 @@
-"""`python -m export.coreml`."""
+"""`python -m export.coreml`: a network in, an .mlpackage for iPhone and Mac out, evaluated here without either."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m export.litert`."""
+"""`python -m export.litert`: a network in, a .tflite file for Android and small boards out, run here."""
 
 from __future__ import annotations
 

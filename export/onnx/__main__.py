@@ -1,4 +1,4 @@
-"""`python -m export.onnx`."""
+"""`python -m export.onnx`: a network in, a verified .onnx file out, which ONNX Runtime and OpenVINO run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m export.training`."""
+"""`python -m export.training`: labelled frames in, weights and the record of how they came about out."""
 
 from __future__ import annotations
 

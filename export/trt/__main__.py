@@ -1,4 +1,4 @@
-"""`python -m export.trt`."""
+"""`python -m export.trt`: a network in, a TensorRT plan for an NVIDIA GPU or a Jetson out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _sm(text: str) -> tuple[int, ...]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m export.trt`."""
+    """`python -m export.trt`: a network in, a TensorRT plan for an NVIDIA GPU or a Jetson out."""
     parser = arguments("export.trt", "Build a TensorRT plan, on a GPU machine or on one without.",
                        "python -m export.trt lraspp --precision fp16 --frames photos/")
     parser.add_argument("--output", choices=[k.value for k in OutputKind],

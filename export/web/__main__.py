@@ -1,4 +1,4 @@
-"""`python -m export.web`: the folder, and a server for the phone in your hand."""
+"""`python -m export.web`: a network in, a page that segments in the browser out, and a server for a phone."""
 
 from __future__ import annotations
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.files import cache_folder, in_one_piece
-
-ROOT = Path(__file__).parents[2]
+from tests.conftest import PACKAGES, ROOT
 
 
 def test_a_file_gets_its_name_only_when_it_is_finished(tmp_path):
@@ -58,7 +57,7 @@ def test_the_cache_is_where_each_system_keeps_its_caches(monkeypatch, tmp_path, 
 
 def test_nothing_else_in_the_house_renames_files_by_hand():
     by_hand = re.compile(r"os\.replace\(|getpid\(\)|\.tmp\b|\btemporary\.replace\(")
-    found = {str(path.relative_to(ROOT)) for package in ("runtime", "calibration", "export", "benchmarks")
+    found = {str(path.relative_to(ROOT)) for package in PACKAGES
              for path in (ROOT / package).rglob("*.py") if by_hand.search(path.read_text(encoding="utf-8"))}
     assert found == {"runtime/files.py"}
 
