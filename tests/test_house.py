@@ -93,7 +93,7 @@ def test_every_command_helps_with_an_example_and_without_loading_anything_heavy(
             f"try: runpy.run_module({command!r}, run_name='__main__')\n"
             "except SystemExit as end: print('exit', end.code)\n"
             "print('heavy', sorted({'torch', 'onnx', 'cv2', 'onnxruntime', 'tensorrt_rtx', 'coremltools', 'matplotlib',"
-            " 'plotly', 'ai_edge_litert', 'litert_torch', 'jax'} & set(sys.modules)))")
+            " 'plotly', 'ai_edge_litert', 'litert_torch', 'jax', 'ncnn', 'pnnx', 'executorch'} & set(sys.modules)))")
     text = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
     assert "example: python -m " in text
     assert "exit 0" in text

@@ -28,7 +28,7 @@ def test_targets_and_engines_are_listed_without_importing_anything_heavy():
     code = ("import sys; from export.target import targets; from runtime.sessions import engines\n"
             "targets(), engines()\n"
             "print(sorted({'torch', 'onnx', 'onnxruntime', 'openvino', 'coremltools', 'tensorrt', 'tensorrt_rtx',"
-            " 'cv2', 'ai_edge_litert', 'litert_torch'} & set(sys.modules)))")
+            " 'cv2', 'ai_edge_litert', 'litert_torch', 'ncnn', 'pnnx', 'executorch'} & set(sys.modules)))")
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
 
 

@@ -1,0 +1,151 @@
+"""export.ncnn: the folder computes what the network does from a raw frame, and what cannot be is refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from calibration.data.frames import drawn_frame
+from export import ncnn
+from export.target import Job
+from export.wrapper import Normalised
+from runtime.artifact import OutputKind, open_artifact
+from runtime.errors import GateFailed, UserError
+from runtime.segmenter import Segmenter
+from runtime.sessions.ncnn import BIN, PARAM, NcnnSession
+from tests import tiny
+
+if hindrance := ncnn.TARGET.hindrance():
+    pytest.skip(hindrance, allow_module_level=True)
+
+from export.ncnn import convert, exporter
+
+FRAME = drawn_frame((32, 48), 5)[None]
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """Precision → the tiny network's folder, converted once."""
+    @functools.cache
+    def of(precision):
+        folder = tmp_path_factory.mktemp(precision) / "ncnn"
+        convert.ncnn_from_torch(tiny.request(precision=precision), folder)
+        return folder
+    return of
+
+
+@pytest.fixture
+def artifact(converted, monkeypatch, tmp_path):
+    """Export without converting again; takes a precision and fields of `Job`."""
+    monkeypatch.setattr(exporter, "ncnn_from_torch",
+                        lambda wanted, folder: shutil.copytree(converted(wanted.precision), folder))
+    return lambda precision="fp32", **options: exporter.exported(
+        Job(tiny.request(precision=precision), tmp_path / "out", **options))
+
+
+def expected() -> np.ndarray:
+    module = Normalised(tiny.network(), tiny.SPEC.preprocess, OutputKind.LOW, False)
+    with torch.no_grad():
+        return module(torch.from_numpy(FRAME)).permute(0, 3, 1, 2).numpy()
+
+
+def test_ncnn_computes_the_networks_own_output_from_a_raw_frame(artifact):
+    lines: list[str] = []
+    made, path = open_artifact(artifact(say=lines.append))
+    session = NcnnSession(path)
+    found = session.run(FRAME)
+    assert (made.output.layout, made.output.shape, found.dtype) == ("NCHW", found.shape, np.float32)
+    np.testing.assert_allclose(found, expected(), atol=1e-4)
+    session.run(255 - FRAME)
+    session.close()
+    session.close()
+    np.testing.assert_allclose(found, expected(), atol=1e-4)  # its memory is its own, and no pool's
+    assert path.name == "tiny-32x48-fp32.ncnn"
+    assert sorted(entry.name for entry in path.iterdir()) == [BIN, PARAM]
+    assert lines[0].startswith("ncnn vs torch: 100.0000%")
+    assert made.verification[0].control < 0.9
+    assert made.details["layers"]["Convolution"] == 3
+    assert "planes" in made.details["in_the_session"]
+
+
+def test_the_runtime_makes_the_same_mask_of_it_as_of_the_onnx_file(artifact, tmp_path):
+    frame = drawn_frame((50, 70), 3)
+    with Segmenter.open(artifact()) as ours, Segmenter.open(tiny.artifact(tmp_path)) as onnx:
+        assert np.mean(ours(frame).mask == onnx(frame).mask) > 0.9999
+
+
+def test_a_network_with_other_weights_fails_the_gate_and_leaves_nothing(artifact, monkeypatch, tmp_path):
+    wanted = dataclasses.replace(tiny.request(), network=tiny.network(2))
+    monkeypatch.setattr(tiny, "request", lambda precision: wanted)
+    with pytest.raises(GateFailed, match="ncnn vs torch"):
+        artifact()
+    assert not (tmp_path / "out").exists()
+
+
+def test_float16_weights_halve_the_file_and_keep_every_pixel(artifact):
+    made, path = open_artifact(artifact("fp16"))
+    assert made.verification[-1].agreement >= 0.998
+    assert (path / BIN).stat().st_size < 0.6 * (open_artifact(artifact())[1] / BIN).stat().st_size
+
+
+def test_a_folder_that_loses_too_much_is_refused_with_the_figure(artifact, tmp_path):
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    tiny.picture(tmp_path / "images" / "a.png", (32, 48))
+    cv2.imwrite(str(tmp_path / "labels" / "a.png"), np.zeros((32, 48), np.uint8))
+    with pytest.raises(GateFailed, match="points of mIoU"):
+        artifact(data=tmp_path, max_drop=-1.0)
+    assert not list((tmp_path / "out").glob("*"))
+    assert open_artifact(artifact(data=tmp_path))[0].details["accuracy"]["engine"] == "ncnn"
+
+
+def test_full_size_logits_come_as_planes_too(tmp_path):
+    made, path = open_artifact(exporter.exported(Job(tiny.request(output=OutputKind.LOGITS), tmp_path)))
+    assert NcnnSession(path).run(FRAME).shape == made.output.shape == (1, 11, 32, 48)
+
+
+class Unknown(tiny.TinyNetwork):
+    """With an operator that ncnn has no layer for."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cummax(super().forward(x), 2).values
+
+
+def test_an_operator_that_ncnn_does_not_have_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"ncnn has no aten::cummax, .*which tiny uses.*export\.onnx"):
+        convert.ncnn_from_torch(dataclasses.replace(tiny.request(), network=Unknown().eval()), tmp_path / "ncnn")
+
+
+def test_a_converter_that_ends_without_a_result_is_quoted(tmp_path, monkeypatch):
+    import pnnx
+
+    monkeypatch.setattr(pnnx, "EXEC_PATH", "false")
+    with pytest.raises(UserError, match=r"pnnx refuses tiny \(exit code 1\)"):
+        convert.ncnn_from_torch(tiny.request(), tmp_path / "ncnn")
+
+
+def test_a_folder_without_its_weights_is_refused(converted, tmp_path):
+    folder = shutil.copytree(converted("fp32"), tmp_path / "ncnn")
+    (folder / BIN).unlink()
+    with pytest.raises(UserError, match="ncnn cannot load"):
+        NcnnSession(folder)
+
+
+def test_two_conversions_are_byte_identical(converted, tmp_path):
+    convert.ncnn_from_torch(tiny.request(), tmp_path / "again")
+    for name in (PARAM, BIN):
+        assert (tmp_path / "again" / name).read_bytes() == (converted("fp32") / name).read_bytes()
+
+
+def test_a_machine_without_the_converter_is_told_what_to_install(monkeypatch, tmp_path):
+    from runtime import sessions
+
+    monkeypatch.setattr(sessions, "installed", lambda packages: dict.fromkeys(set(packages) - {"pnnx"}, "1"))
+    with pytest.raises(UserError, match=r"pnnx not installed: pip install 'edgeseg\[ncnn-export\]'"):
+        ncnn.build(Job(tiny.request(), tmp_path))
