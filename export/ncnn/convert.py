@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runtime.errors import UserError
 from runtime.sessions.ncnn import BIN, PARAM, library
@@ -53,7 +53,8 @@ def _converted(wanted: Request, folder: Path) -> str:
     height, width = wanted.spec.preprocess.size
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer: that it is old, and of sizes that a fixed size makes constant
-        torch.jit.trace(module.eval(), torch.zeros(1, 3, height, width), check_trace=False).save(folder / "traced.pt")
+        trace: Any = torch.jit.trace  # which has no types
+        trace(module.eval(), torch.zeros(1, 3, height, width), check_trace=False).save(folder / "traced.pt")
     half = int(wanted.precision == "fp16")
     run = subprocess.run([pnnx.EXEC_PATH, "traced.pt", f"inputshape=[1,3,{height},{width}]", f"fp16={half}",
                           f"ncnnparam={PARAM}", f"ncnnbin={BIN}"], cwd=folder, capture_output=True, text=True)

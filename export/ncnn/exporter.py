@@ -69,7 +69,11 @@ def _published(job: Job, folder: Path, checks: list[Check]) -> Path:
         job.request, "ncnn", tools=tools(*HOST, "ncnn", "pnnx"), shape=shape, names=(source.name, result.name),
         layout="NCHW", verification=checks, details={"layers": layers(folder), "in_the_session": OUTSIDE})
     path = job.out / f"{job.request.stem}.ncnn"
-    publish(artifact, path, lambda temporary: shutil.copytree(folder, temporary), partial(_held, job))
+
+    def write(temporary: Path) -> None:
+        shutil.copytree(folder, temporary)
+
+    publish(artifact, path, write, partial(_held, job))
     return path
 
 
