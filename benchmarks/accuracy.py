@@ -13,7 +13,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from runtime.errors import UserError
 from runtime.files import check_writable, in_one_piece, write_text
 
 if TYPE_CHECKING:
-    from benchmarks.remote import Remote
+    from benchmarks.original import Masks
     from calibration.data.labels import LabelMap, Pair
     from calibration.judge.accuracy import Accuracy, Mask
     from runtime.segmenter import Segmenter
@@ -84,8 +84,15 @@ def _command(args: argparse.Namespace) -> int:
     return 0
 
 
-def evaluate(segmenter: Segmenter | Remote, pairs: Sequence[Pair], mapping: LabelMap) -> Accuracy:
+def evaluate(segmenter: Masks, pairs: Sequence[Pair], mapping: LabelMap,
+             keep: Callable[[Mask], object] = lambda mask: None) -> Accuracy:
     """Measure an opened artifact on frames from disk.
+
+    Args:
+        segmenter: here, or on a board.
+        pairs: the frames.
+        mapping: what their labels mean.
+        keep: receives every mask, uint8 [H, W], in the order of the frames.
 
     Raises:
         UserError: a frame or label cannot be used; the file is named.
@@ -93,8 +100,12 @@ def evaluate(segmenter: Segmenter | Remote, pairs: Sequence[Pair], mapping: Labe
     from calibration.data.labels import read_pairs
     from calibration.judge.accuracy import measure
 
-    return measure(lambda frame: segmenter(frame).mask, _shown(read_pairs(pairs, mapping), len(pairs)),
-                   segmenter.artifact.classes)
+    def segment(frame: Mask) -> Mask:
+        mask = segmenter(frame).mask
+        keep(mask)
+        return mask
+
+    return measure(segment, _shown(read_pairs(pairs, mapping), len(pairs)), segmenter.artifact.classes)
 
 
 def _shown(frames: Iterator[tuple[str, Mask, Mask]], total: int) -> Iterator[tuple[str, Mask, Mask]]:

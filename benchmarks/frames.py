@@ -11,6 +11,7 @@ from runtime.files import in_one_piece
 
 if TYPE_CHECKING:
     from benchmarks.measurement import Measurement
+    from benchmarks.original import Masks, Original
     from calibration.data.labels import LabelMap, Pair
     from runtime.artifact import Artifact
     from runtime.segmenter import Segmenter
@@ -20,32 +21,37 @@ SHOWN = 3
 SHOWN_WIDTH = 480
 
 
-def accuracy_row(segmenter: Segmenter | Remote, engine: str, data: Path, out: Path,
+def accuracy_row(segmenter: Segmenter | Remote, engine: str, original: Original, data: Path, out: Path,
                  max_frames: int | None) -> Measurement:
-    """Measure an opened artifact through the runtime that ships, and draw its masks.
+    """Measure an opened artifact through the runtime that ships, hold it against the network, and draw its masks.
 
     Args:
-        segmenter: the artifact with its session, here or on a board.
+        segmenter: the artifact with its session, here or in a process elsewhere.
         engine: what the session is, for the row.
+        original: the network that it was made from.
         data: images/ and labels/ in the network's own class order.
         out: overlays go into its folder "overlays"; the row has their paths relative to it.
         max_frames: at most so many, evenly spread; None for all.
     """
     from benchmarks import machine
-    from benchmarks.accuracy import evaluate, summary
+    from benchmarks.accuracy import summary
     from benchmarks.measurement import row
+    from benchmarks.original import seen
     from calibration.data.frames import evenly_spaced
     from calibration.data.labels import find_pairs, label_map
 
     there = segmenter.machine if isinstance(segmenter, Remote) else None
     pairs = find_pairs(data)
-    kept = set(evenly_spaced([pair.image for pair in pairs], max_frames or len(pairs)))
+    wanted = set(evenly_spaced([pair.image for pair in pairs], max_frames or len(pairs)))
+    judged = [pair for pair in pairs if pair.image in wanted]
     artifact = segmenter.artifact
     mapping = label_map("own", artifact.classes)
-    figures = summary(evaluate(segmenter, [pair for pair in pairs if pair.image in kept], mapping))
+    found = seen(segmenter, judged, mapping)
+    figures = summary(found.accuracy)
+    lost = found.against(original.seen(artifact, judged, mapping))
     shown = set(evenly_spaced([pair.image for pair in pairs], SHOWN))
     overlays = _overlays(segmenter, engine, [pair for pair in pairs if pair.image in shown], mapping, out)
-    return row("accuracy", artifact, accuracy_values(figures), engine=engine,
+    return row("accuracy", artifact, accuracy_values(figures) | lost, engine=engine,
                samples=figures["frames"], machine=there or machine.describe(),
                invalid=untrained(artifact),
                details={"data": str(data), "iou_by_class": figures["iou_by_class"], "overlays": overlays,
@@ -64,7 +70,7 @@ def untrained(artifact: Artifact) -> tuple[str, ...]:
     return () if artifact.weights.get("trained", True) else ("the weights are random",)
 
 
-def _overlays(segmenter: Segmenter | Remote, engine: str, pairs: Sequence[Pair], mapping: LabelMap,
+def _overlays(segmenter: Masks, engine: str, pairs: Sequence[Pair], mapping: LabelMap,
               out: Path) -> dict[str, dict[str, str]]:
     """Frame name → {"mask": file, "label": file}, tinted frames as JPEG."""
     import numpy as np

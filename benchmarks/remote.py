@@ -1,4 +1,4 @@
-"""A segmenter on a board: frames go there, masks come back."""
+"""A segmenter in a process of its own, here or on a board: frames go there, masks come back."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ if TYPE_CHECKING:
 
 
 class Remote:
-    """Stands where a `runtime.Segmenter` does, for its masks. Use it as a context manager.
+    """Stands where a `runtime.Segmenter` does, for its masks, so that engines share no process and an engine that
+    crashes ends nobody else. Use it as a context manager.
 
     Args:
         path, engine: as in `Segmenter.open`.
-        on: the board.
+        on: the board; None for this machine.
 
     Attributes:
         artifact: as that of a `Segmenter`.
-        machine: what the board says of itself, for rows.
+        machine: what the machine says of itself, for rows.
 
     Raises:
         UserError: the board or the artifact on it cannot be used.
+        Incomplete: the process ended.
     """
 
-    def __init__(self, path: Path, engine: str, on: Board) -> None:
+    def __init__(self, path: Path, engine: str, on: Board | None) -> None:
         from runtime.artifact import open_artifact
 
         self.artifact, _ = open_artifact(path)
@@ -44,7 +46,7 @@ class Remote:
         """uint8 [H, W, 3] BGR → its mask, uint8 [H, W]; the times are not told, as the way there would be in them.
 
         Raises:
-            Incomplete: the connection was lost.
+            Incomplete: the process ended, or the connection was lost.
         """
         import cv2
         import numpy as np

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, product
+from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.remote import Remote
 from runtime import cli
-from runtime.errors import GateFailed, UserError
+from runtime.errors import EdgesegError, GateFailed, Incomplete, UserError
 
 if TYPE_CHECKING:
     from benchmarks.measurement import Measurement
-    from benchmarks.remote import Remote
+    from benchmarks.original import Original
     from benchmarks.ssh import Board
     from runtime.artifact import Artifact
     from runtime.segmenter import Segmenter
+
+Say = Callable[[str], None]
+Make = Callable[["Candidate", "Sweep", Say], Path]
 
 ROWS = "rows.jsonl"
 REFERENCE = "reference"
@@ -60,6 +65,7 @@ class Sweep:
         threads: as in `benchmarks.latency`.
         engines: target → the engines to run its artifacts with; empty where none runs here.
         unable: engine that was asked for and cannot run here → why.
+        together: where one latency is missing all are measured again, so that they stand in one run.
         quick: fewer queries; the rows are marked.
         max_frames: frames for accuracy at most; None for all.
         on: the board that measures time and accuracy; None for this machine.
@@ -74,6 +80,7 @@ class Sweep:
     max_frames: int | None
     on: Board | None = None
     unable: Mapping[str, str] = field(default_factory=dict)
+    together: bool = False
 
     def is_by(self, entry: Measurement) -> bool:
         """Whether a row was measured on the machine that is asked for."""
@@ -102,31 +109,41 @@ def candidates(models: Sequence[str], sizes: Sequence[tuple[int, int]], targets:
             for name, size, precision, target in product(models, sizes, precisions, targets)]
 
 
-def run(sweep: Sweep, wanted: Sequence[Candidate], say: Callable[[str], None]) -> None:
-    """Measure what the rows do not hold yet. Everything finished is on the disk before the next thing begins."""
+def run(sweep: Sweep, wanted: Sequence[Candidate], say: Say, make: Make | None = None) -> list[tuple[Path, str]]:
+    """Measure what the rows do not hold yet. Everything finished is on the disk before the next thing begins.
+
+    Args:
+        sweep: what all candidates share.
+        wanted: the candidates.
+        say: receives one line per step.
+        make: makes a candidate's artifact, or raises UserError or GateFailed; None for `exported`.
+
+    Returns:
+        The artifacts, each with every engine that took it.
+    """
     from benchmarks.measurement import append
+    from benchmarks.original import Original
     from runtime.sessions import engines
 
-    ready: list[tuple[Candidate, Path]] = []
+    originals = cache(Original)
+    ready: dict[str, list[tuple[Path, str]]] = {}
     for candidate in wanted:
         try:
-            path = exported(candidate, sweep, say)
-            for entry in _alone(path, sweep, say):
-                append(sweep.rows, [entry])
+            path = (make or exported)(candidate, sweep, say)
         except (UserError, GateFailed) as error:
-            say(f"{candidate}: skipped: {error}")
-            append(sweep.rows, [_skipped(candidate, str(error))])
-        else:
-            ready.append((candidate, path))
-            append(sweep.rows, [_skipped(candidate, reason, engine) for engine, reason in sweep.unable.items()
-                                if candidate.target in engines()[engine].reads])
-    by_size = sorted(ready, key=lambda pair: pair[0].size)
-    for size, group in groupby(by_size, key=lambda pair: pair[0].size_text):
-        _latency([(path, engine) for candidate, path in group for engine in sweep.engines[candidate.target]],
-                 size, sweep, say)
+            _skip(candidate, sweep, say, error)
+            continue
+        append(sweep.rows, [_skipped(candidate, reason, engine) for engine, reason in sweep.unable.items()
+                            if candidate.target in engines()[engine].reads])
+        original = originals(candidate.name, candidate.size, candidate.weights)
+        able = _alone(candidate, path, original, sweep, say)
+        ready.setdefault(candidate.size_text, []).extend((path, engine) for engine in able)
+    for size, contenders in ready.items():
+        _latency(contenders, size, sweep, say)
+    return [contender for contenders in ready.values() for contender in contenders]
 
 
-def exported(candidate: Candidate, sweep: Sweep, say: Callable[[str], None]) -> Path:
+def exported(candidate: Candidate, sweep: Sweep, say: Say) -> Path:
     """The candidate's artifact, made where it is missing or out of date.
 
     Raises:
@@ -148,26 +165,44 @@ def exported(candidate: Candidate, sweep: Sweep, say: Callable[[str], None]) -> 
     return build(candidate.target, job)
 
 
-def _alone(path: Path, sweep: Sweep, say: Callable[[str], None]) -> Iterator[Measurement]:
-    """The rows of an artifact that need no company, where they are missing."""
+def _alone(candidate: Candidate, path: Path, original: Original, sweep: Sweep, say: Say) -> list[str]:
+    """Take the rows of an artifact that need no company, where they are missing; return the engines that take it.
+
+    Raises:
+        Incomplete: the connection to the board was lost.
+    """
+    from benchmarks.measurement import append
     from runtime.artifact import open_artifact
 
     artifact, _ = open_artifact(path)
     have = {(entry.kind, entry.engine) for entry in known(sweep)
             if entry.sha256 == artifact.sha256 and not (entry.kind == "layers" and entry.invalid)
             and (sweep.is_by(entry) or entry.engine in ("", REFERENCE))}
-    for (kind, engine), step in _steps(artifact, path, sweep).items():
+    refusing = set()
+    for (kind, engine), step in _steps(artifact, path, original, sweep).items():
         if (kind, engine) not in have:
             say(f"{path.name}: {kind}" + (f" ({engine})" if engine else ""))
-            yield step()
+            try:
+                append(sweep.rows, [step()])
+            except (UserError, Incomplete) as error:  # an engine that takes no such file, or ends by it, ends no other
+                if sweep.on and isinstance(error, Incomplete):
+                    raise
+                refusing |= {engine} if kind == "accuracy" else set()
+                _skip(candidate, sweep, say, error, engine)
+    return [engine for engine in sweep.engines[artifact.target] if engine not in refusing]
 
 
-def _steps(artifact: Artifact, path: Path, sweep: Sweep) -> dict[tuple[str, str], Callable[[], Measurement]]:
+def _steps(artifact: Artifact, path: Path, original: Original,
+           sweep: Sweep) -> dict[tuple[str, str], Callable[[], Measurement]]:
     """What can be measured of one artifact alone: (kind of row, engine) → how."""
     from benchmarks import complexity, roofline
-    from benchmarks.remote import Remote
+    from benchmarks.frames import accuracy_row
     from export.target import reopen
     from runtime.segmenter import Segmenter
+
+    def accuracy(open_: Callable[[], Segmenter | Remote], engine: str) -> Measurement:
+        with open_() as segmenter:
+            return accuracy_row(segmenter, engine, original, sweep.data, sweep.out, sweep.max_frames)
 
     engines = sweep.engines[artifact.target]
     runs = 8 if sweep.quick else roofline.RUNS
@@ -176,20 +211,12 @@ def _steps(artifact: Artifact, path: Path, sweep: Sweep) -> dict[tuple[str, str]
     if roofline.PROFILED in engines and not sweep.on:
         steps["layers", roofline.PROFILED] = lambda: roofline.measure(path, sweep.threads[0], runs=runs)
     for engine in engines:
-        steps["accuracy", engine] = lambda engine=engine: _accuracy(  # type: ignore[misc]
-            Remote(path, engine, sweep.on) if sweep.on else Segmenter.open(path, engine=engine), engine, sweep)
+        steps["accuracy", engine] = partial(accuracy, partial(Remote, path, engine, sweep.on), engine)
     if not engines:
         steps["built", ""] = lambda: _built(artifact, path)
         if session := reopen(artifact, path):
-            steps["accuracy", REFERENCE] = lambda: _accuracy(Segmenter(artifact, session), REFERENCE, sweep)
+            steps["accuracy", REFERENCE] = lambda: accuracy(lambda: Segmenter(artifact, session), REFERENCE)
     return steps
-
-
-def _accuracy(segmenter: Segmenter | Remote, engine: str, sweep: Sweep) -> Measurement:
-    from benchmarks.frames import accuracy_row
-
-    with segmenter:
-        return accuracy_row(segmenter, engine, sweep.data, sweep.out, sweep.max_frames)
 
 
 def _built(artifact: Artifact, path: Path) -> Measurement:
@@ -203,8 +230,8 @@ def _built(artifact: Artifact, path: Path) -> Measurement:
                details={"judged": judged(artifact.target).value, "title": target(artifact.target).title})
 
 
-def _latency(contenders: Sequence[tuple[Path, str]], size: str, sweep: Sweep, say: Callable[[str], None]) -> None:
-    """All artifacts of one size in one interleaved run, unless each has its row already."""
+def _latency(contenders: Sequence[tuple[Path, str]], size: str, sweep: Sweep, say: Say) -> None:
+    """The artifacts of one size that have no row yet, in one interleaved run."""
     from benchmarks.latency import QUICK, SINGLE_STREAM, measure
     from benchmarks.measurement import append
     from runtime.artifact import open_artifact
@@ -217,6 +244,8 @@ def _latency(contenders: Sequence[tuple[Path, str]], size: str, sweep: Sweep, sa
         return have >= {(sha256, engine, count) for count in sweep.threads}
 
     missing = [(path, engine) for path, engine in contenders if not done(path, engine)]
+    if missing and sweep.together:
+        missing = list(contenders)
     if missing:
         say(f"{size}: latency of {len(missing)} candidates")
         append(sweep.rows, measure(missing, sweep.threads, QUICK if sweep.quick else SINGLE_STREAM,
@@ -228,6 +257,14 @@ def known(sweep: Sweep) -> list[Measurement]:
     from benchmarks.measurement import read
 
     return read(sweep.rows) if sweep.rows.exists() else []
+
+
+def _skip(candidate: Candidate, sweep: Sweep, say: Say, error: EdgesegError, engine: str = "") -> None:
+    """Note that a candidate, or one engine with it, could not be measured."""
+    from benchmarks.measurement import append
+
+    say(f"{candidate}{engine and f' ({engine})'}: skipped: {error}")
+    append(sweep.rows, [_skipped(candidate, str(error), engine)])
 
 
 def _skipped(candidate: Candidate, reason: str, engine: str = "") -> Measurement:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from calibration.data.coverage import Chosen
 from calibration.data.frames import evenly_spaced
 from calibration.data.labels import find_pairs, label_map, read_pairs
-from calibration.judge.accuracy import Accuracy, confusion, iou, miou
+from calibration.judge.accuracy import Accuracy, confusion, drop_interval, miou
 from runtime.artifact import Artifact
 from runtime.cli import progress
 from runtime.errors import UserError
@@ -163,15 +163,12 @@ class Judge:
     def drop_interval(self, score: Score, draws: int = 1000) -> tuple[float, float]:
         """95 % bootstrap interval of `drop`: the same frames are drawn for both, so that what is hard for both
         cancels."""
+        if self.exam.labels:
+            low, high = drop_interval(score.counts, self.reference.counts, draws)
+            return 100 * low, 100 * high
         n = len(self.exam.names)
         weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), draws)
-        if not self.exam.labels:
-            values = 100 * (1 - weights @ score.agreement / n)
-        else:
-            ours, theirs = (np.nanmean(iou(np.tensordot(weights, s.counts, axes=1)), axis=-1)
-                            for s in (score, self.reference))
-            values = 100 * (theirs - ours)
-        low, high = np.quantile(values, [0.025, 0.975])
+        low, high = np.quantile(100 * (1 - weights @ score.agreement / n), [0.025, 0.975])
         return float(low), float(high)
 
     def _masks(self, session: Session, label: str) -> list[Mask]:

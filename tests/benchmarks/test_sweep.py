@@ -10,13 +10,16 @@ import pytest
 from benchmarks import complexity, latency, roofline, sweep
 from benchmarks.latency import Record, Rule
 from benchmarks.measurement import Measurement, read, row, to_line
+from benchmarks.original import Original, Seen, seen
 from benchmarks.page.candidates import joined, skipped
 from benchmarks.sweep import Candidate, Sweep, candidates, main, run
 from calibration.data.frames import drawn_frame
+from calibration.data.labels import LabelMap, Pair
 from export.build import build
 from export.target import Job
-from runtime.artifact import open_artifact, size_mb
-from runtime.errors import UserError
+from runtime.artifact import Artifact, open_artifact, size_mb
+from runtime.errors import Incomplete, UserError
+from runtime.segmenter import Segmenter
 from runtime.sessions import engines
 from tests import tiny
 
@@ -56,7 +59,13 @@ def plan(data: Path, engine: Path, profile: Measurement, tmp_path: Path, monkeyp
             return engine
         raise UserError(f"{candidate.name} has no bundled weights")
 
+    def network(original: Original, artifact: Artifact, pairs: list[Pair], mapping: LabelMap) -> Seen:
+        with Segmenter.open(engine) as segmenter:
+            return seen(segmenter, pairs, mapping)
+
     monkeypatch.setattr(sweep, "exported", exported)
+    monkeypatch.setattr(Original, "seen", network)
+    monkeypatch.setattr(sweep, "Remote", lambda path, engine, on: Segmenter.open(path, engine=engine))  # in a moment
     monkeypatch.setattr(Record, "complaints", lambda record: ())  # as on an idle machine
     monkeypatch.setattr(latency, "QUICK", Rule(4, 0, 2, quick=True))
     monkeypatch.setattr(roofline, "measure", lambda path, threads, runs: profile)
@@ -103,6 +112,38 @@ def test_run_after_a_kill_measures_what_is_missing(plan: Sweep) -> None:
     plan.rows.write_text(to_line(complexity) + "\n" + to_line(layers)[:99], encoding="utf-8")
     run(plan, [TINY], silent)
     assert [(entry.kind, entry.engine) for entry in read(plan.rows)] == KINDS
+
+
+def test_what_stands_in_one_table_is_measured_in_one_run_even_where_one_row_alone_is_missing(plan: Sweep) -> None:
+    run(replace(plan, engines={"onnx": ("onnx",)}), [TINY], silent)
+    assert run(replace(plan, together=True), [TINY], silent) == [
+        (open_artifact(path)[1], engine) for path, engine in run(plan, [TINY], silent)]
+    found = [(entry.engine, entry.details["run"]) for entry in read(plan.rows) if entry.kind == "latency"]
+    assert [engine for engine, _ in found] == ["onnx", "onnx", "openvino"]
+    assert found[0][1] != found[1][1] == found[2][1]
+
+
+def test_pixels_kept_and_points_lost_are_those_against_the_network_in_torch(plan: Sweep) -> None:
+    run(plan, [TINY], silent)
+    accuracy = next(entry for entry in read(plan.rows) if entry.kind == "accuracy" and entry.engine == "onnx")
+    assert accuracy.values["agreement"] == 1  # the same file in the same engine stands for the network here
+    assert [accuracy.values[f"drop_{which}points"] for which in ("", "low_", "high_")] == [0, 0, 0]
+
+
+def test_an_engine_that_refuses_the_file_or_ends_by_it_is_skipped_and_the_others_are_measured(
+        plan: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (UserError("GridSample is unknown to it"), Incomplete("the process ended with code -11")):
+        def opened(path: Path, engine: str, on: None, error: Exception = error) -> Segmenter:
+            if engine == "openvino":
+                raise error
+            return Segmenter.open(path, engine=engine)
+
+        monkeypatch.setattr(sweep, "Remote", opened)
+        plan.rows.unlink(missing_ok=True)
+        run(plan, [TINY], silent)
+        assert [(entry.engine, entry.details["reason"]) for entry in read(plan.rows) if entry.kind == "skipped"] == [
+            ("openvino", str(error))]
+        assert [entry.engine for entry in read(plan.rows) if entry.kind == "latency"] == ["onnx"]
 
 
 def test_what_cannot_run_here_is_skipped_with_its_reason_and_the_rest_goes_on(plan: Sweep) -> None:
