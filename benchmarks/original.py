@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from calibration.judge.accuracy import Accuracy
     from runtime.artifact import Artifact
     from runtime.preprocess import Frame
-    from runtime.segmenter import Result
+    from runtime.result import Result
 
 
 class Masks(Protocol):

@@ -11,7 +11,7 @@ from benchmarks.page.candidates import Candidate
 Column = tuple[str, Callable[[Candidate], str]]
 
 
-def _value(key: str, digits: int, kind: str = "latency", scale: float = 1.0) -> Callable[[Candidate], str]:
+def value(key: str, digits: int, kind: str = "latency", scale: float = 1.0) -> Callable[[Candidate], str]:
     """A figure as text; "" where it was not measured."""
     def cell(candidate: Candidate) -> str:
         entry = candidate.latency if kind == "latency" else candidate.others.get(kind)
@@ -26,17 +26,18 @@ def marks(candidate: Candidate) -> str:
 
 COLUMNS: tuple[Column, ...] = (
     ("artifact", lambda c: c.label),
-    ("mIoU", _value("miou", 2, "accuracy", 100)),
+    ("mIoU", value("miou", 2, "accuracy", 100)),
     ("mIoU 95 %", lambda c: (f"{100 * a.values['miou_low']:.1f} to {100 * a.values['miou_high']:.1f}"
                              if (a := c.others.get("accuracy")) else "")),
-    ("p50 ms", _value("p50_ms", 2)),
+    ("points lost", value("drop_points", 2, "accuracy")), ("pixels kept %", value("agreement", 2, "accuracy", 100)),
+    ("p50 ms", value("p50_ms", 2)),
     ("p50 95 %", lambda c: f"{c.latency.values['p50_low_ms']:.2f} to {c.latency.values['p50_high_ms']:.2f}"),
-    ("p90 ms", _value("p90_ms", 2)), ("p99 ms", _value("p99_ms", 2)), ("mean ms", _value("mean_ms", 2)),
-    ("min ms", _value("min_ms", 2)), ("engine p50 ms", _value("inference_p50_ms", 2)),
-    ("CPU ms", _value("processor_ms", 2)),
-    ("GMAC", _value("gmacs", 3, "complexity")), ("cold start ms", _value("cold_start_ms", 0)),
-    ("load ms", _value("load_ms", 0)), ("peak MB", _value("peak_mb", 0)), ("file MB", _value("model_mb", 1)),
-    ("mJ", _value("energy_mj", 0)), ("queries", lambda c: str(c.latency.samples)), ("marks", marks),
+    ("p90 ms", value("p90_ms", 2)), ("p99 ms", value("p99_ms", 2)), ("mean ms", value("mean_ms", 2)),
+    ("min ms", value("min_ms", 2)), ("engine p50 ms", value("inference_p50_ms", 2)),
+    ("CPU ms", value("processor_ms", 2)),
+    ("GMAC", value("gmacs", 3, "complexity")), ("cold start ms", value("cold_start_ms", 0)),
+    ("load ms", value("load_ms", 0)), ("peak MB", value("peak_mb", 0)), ("file MB", value("model_mb", 1)),
+    ("mJ", value("energy_mj", 0)), ("queries", lambda c: str(c.latency.samples)), ("marks", marks),
 )
 """What the tables show, in order."""
 

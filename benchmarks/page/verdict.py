@@ -46,21 +46,28 @@ def _decision(candidates: Sequence[Candidate], max_ms: float | None, max_drop: f
     trusted = [c for c in candidates if not c.invalid]
     scored = [c for c in trusted if c.miou is not None]
     if not scored:
-        return _nobody(candidates, trusted)
-    best = max(scored, key=_miou)
-    fitting = [c for c in scored if (max_ms is None or c.latency.values["p90_ms"] <= max_ms)
-               and (max_drop is None or _drop(c, best) <= max_drop)]
+        return _nobody(candidates, trusted, max_ms, max_drop)
+    best, chosen = max(scored, key=_miou), _choice(scored, max_ms, max_drop)
     limits = _limits(max_ms, max_drop)
     against = tuple(f"{c.label}: {why}" for c in scored if (why := _against(c, best, max_ms, max_drop)))
-    if not fitting:
+    if chosen is None:
         return Verdict(None, f"No artifact fits {limits}.", against + _caveats(candidates, None))
-    chosen = min(fitting, key=lambda c: c.p50) if max_drop is not None else max(fitting, key=_miou)
     what = "fastest" if max_drop is not None else "most accurate"
     of = f"that fits {limits}" if limits else "of all"
     v = chosen.latency.values
     why = (f"It is the {what} {of}: p50 {v['p50_ms']:.1f} ms, p90 {v['p90_ms']:.1f} ms, mIoU {100 * _miou(chosen):.1f} "
            f"({_drop(chosen, best):.1f} points below the best, {best.label}).")
     return Verdict(chosen, f"Ship {chosen.label}.", (why, *against, *_caveats(candidates, chosen)))
+
+
+def _choice(scored: Sequence[Candidate], max_ms: float | None, max_drop: float | None) -> Candidate | None:
+    """Of candidates with an accuracy; None where none fits."""
+    best = max(scored, key=_miou)
+    fitting = [c for c in scored if (max_ms is None or c.latency.values["p90_ms"] <= max_ms)
+               and (max_drop is None or _drop(c, best) <= max_drop)]
+    if max_drop is None:
+        return max(fitting, key=_miou, default=None)
+    return min(fitting, key=lambda c: c.p50, default=None)
 
 
 def _limits(max_ms: float | None, max_drop: float | None) -> str:
@@ -89,13 +96,17 @@ def _against(c: Candidate, best: Candidate, max_ms: float | None, max_drop: floa
     return ", ".join(found)
 
 
-def _nobody(candidates: Sequence[Candidate], trusted: Sequence[Candidate]) -> Verdict:
+def _nobody(candidates: Sequence[Candidate], trusted: Sequence[Candidate], max_ms: float | None,
+            max_drop: float | None) -> Verdict:
     if not candidates:
         return Verdict(None, "Nothing was measured.", ())
     if not trusted:
         reason = candidates[0].invalid[0]
+        scored = [c for c in candidates if c.miou is not None]
+        guess = _choice(scored, max_ms, max_drop) if scored else None
+        hint = (f"As they stand, {guess.label} would be it: an indication, no result.",) if guess else ()
         return Verdict(None, "No artifact can be named: every row is invalid.",
-                       (f"{reason[0].upper()}{reason[1:]}.", "Measure again on an idle machine."))
+                       (f"{reason[0].upper()}{reason[1:]}.", *hint, "Measure again on an idle machine."))
     return Verdict(None, "No artifact can be named: no valid row has an accuracy.",
                    ("python -m benchmarks sweep measures both from the same artifact.",))
 
