@@ -75,11 +75,16 @@ class Measurement:
     engine: str = ""
 
     @property
+    def variant(self) -> str:
+        """The precision, and the form where there are several of it: "fp32", "int8-nncf"."""
+        return "-".join(filter(None, (self.precision, self.details.get("form"))))
+
+    @property
     def label(self) -> str:
         """Short and unique within one machine: "lraspp 360x480 fp32 onnx", by its engine, or its target where
         none took part; threads and output where not the default."""
         height, width = self.size
-        parts = [self.name, f"{height}x{width}", self.precision, self.engine or self.target]
+        parts = [self.name, f"{height}x{width}", self.variant, self.engine or self.target]
         if self.output not in ("", "low"):
             parts.append(self.output)
         if threads := self.details.get("threads"):
@@ -100,6 +105,8 @@ def row(kind: str, artifact: Artifact, values: Mapping[str, float], *, samples: 
         command: see `Measurement`; None for the command that is running.
         rest: the fields of `Measurement` that have defaults.
     """
+    if form := artifact.calibration.get("form"):
+        rest["details"] = {**rest.get("details", {}), "form": form}
     return Measurement(kind, artifact.name, artifact.target, artifact.precision, artifact.preprocess.size,
                        artifact.output_kind.value, artifact.file, artifact.sha256, dict(values), samples, dict(machine),
                        command or this_command(), now(), **rest)

@@ -37,13 +37,15 @@ REFERENCE = "reference"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One artifact that is wanted; `weights` as the exporters' flag, None for the bundled ones."""
+    """One artifact that is wanted; `weights` as the exporters' flag, None for the bundled ones; `form` where there are
+    several of one precision."""
 
     name: str
     size: tuple[int, int]
     target: str
     precision: str
     weights: str | None
+    form: str = ""
 
     @property
     def size_text(self) -> str:
@@ -51,7 +53,7 @@ class Candidate:
         return f"{self.size[0]}x{self.size[1]}"
 
     def __str__(self) -> str:
-        return f"{self.name} {self.size_text} {self.precision} {self.target}"
+        return f"{self.name} {self.size_text} {'-'.join(filter(None, (self.precision, self.form)))} {self.target}"
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,8 @@ def _skipped(candidate: Candidate, reason: str, engine: str = "") -> Measurement
     from benchmarks.measurement import Measurement, now, this_command
 
     return Measurement("skipped", candidate.name, candidate.target, candidate.precision, candidate.size, "low", "", "",
-                       {}, 0, {}, this_command(), now(), details={"reason": reason}, engine=engine)
+                       {}, 0, {}, this_command(), now(), engine=engine,
+                       details={"reason": reason, **({"form": candidate.form} if candidate.form else {})})
 
 
 def sizes(text: str) -> list[tuple[int, int]]:

@@ -73,9 +73,9 @@ def machine_name(entry: Measurement) -> str:
 
 def skipped(rows: Sequence[Measurement], candidates: Sequence[Candidate]) -> list[Measurement]:
     """What could not be measured, unless a later run did."""
-    done = {(e.name, e.size, e.target, e.precision, engine) for e in (*(c.latency for c in candidates), *rows)
+    done = {(e.name, e.size, e.target, e.variant, engine) for e in (*(c.latency for c in candidates), *rows)
             if e.kind in ("latency", "built") for engine in (e.engine, "")}
-    last = {(e.name, e.size, e.target, e.precision, e.engine): e for e in rows if e.kind == "skipped"}
+    last = {(e.name, e.size, e.target, e.variant, e.engine): e for e in rows if e.kind == "skipped"}
     return [entry for key, entry in last.items() if key not in done]
 
 

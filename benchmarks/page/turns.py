@@ -60,7 +60,7 @@ def refusals(entries: Sequence[Measurement]) -> list[str]:
     """One line for each reason: what was refused for it."""
     by_reason: dict[str, list[str]] = {}
     for entry in entries:
-        by_reason.setdefault(entry.details["reason"], []).append(f"{entry.precision} {entry.engine or entry.target}")
+        by_reason.setdefault(entry.details["reason"], []).append(f"{entry.variant} {entry.engine or entry.target}")
     return [f"refused: {', '.join(what)}: {reason}" for reason, what in by_reason.items()]
 
 
