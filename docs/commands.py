@@ -47,8 +47,8 @@ def commands() -> list[str]:
 
 
 def helped(name: str) -> str:
-    """What `python -m NAME --help` prints at 100 columns, without colours."""
-    plain = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+    """What `python -m NAME --help` prints at 82 columns, without colours."""
+    plain = {**os.environ, "COLUMNS": "82", "NO_COLOR": "1"}
     done = subprocess.run([sys.executable, "-m", name, "--help"], cwd=ROOT, env=plain, capture_output=True, text=True,
                           check=True)
     return done.stdout.strip()
