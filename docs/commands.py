@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,39 +15,30 @@ ROOT = Path(__file__).parent.parent
 PAGE = "reference/commands.md"
 INTRODUCTION = """# Commands
 
-Every command has the same manners: `--help` with an example, progress on a terminal only, one summary line at the end,
-exit code 0, 1 for a failed gate, 2 for a mistake in the input. This page is what each prints for `--help`.
+What each prints for `--help`. `edgeseg X` and `python -m X` are the same command.
+
+All have the same manners: progress on a terminal only, one summary line at the end, nothing half-written left behind,
+and exit code 0; 1 where a gate failed, 2 where the input was wrong.
 """
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the page."""
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.__main__ import commands as benchmarks
+    from edgeseg.__main__ import commands
+
+    names = [*commands(), *(f"benchmarks {name}" for name in benchmarks())]
     with ThreadPoolExecutor() as pool:
-        texts = list(pool.map(helped, commands()))
-    sections = [f"## {typed(text)}\n\n```text\n{text}\n```\n" for text in texts]
+        texts = list(pool.map(helped, names))
+    sections = [f"## edgeseg {name}\n\n```text\n{text}\n```\n" for name, text in zip(names, texts)]
     files.append(File.generated(config, PAGE, content="\n".join([INTRODUCTION, *sections])))
     return files
 
 
-def typed(text: str) -> str:
-    """`python -m benchmarks latency`, of its help."""
-    return " ".join(re.findall(r"python -m [\w.]+(?: [a-z]\w*(?= \[-h\]))?", text)[0].split())
-
-
-def commands() -> list[str]:
-    """Modules that are commands: those that hand a parser to `runtime.cli.run`."""
-    found = set()
-    for package in ("runtime", "calibration", "export", "benchmarks"):
-        for path in (ROOT / package).rglob("*.py"):
-            if "cli.run(" in path.read_text(encoding="utf-8"):
-                module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-                found.add(module.removesuffix(".__main__"))
-    return sorted(found)
-
-
 def helped(name: str) -> str:
-    """What `python -m NAME --help` prints at 82 columns, without colours."""
+    """What a command prints for --help at 82 columns, without colours."""
     plain = {**os.environ, "COLUMNS": "82", "NO_COLOR": "1"}
-    done = subprocess.run([sys.executable, "-m", name, "--help"], cwd=ROOT, env=plain, capture_output=True, text=True,
-                          check=True)
+    done = subprocess.run([sys.executable, "-m", "edgeseg", *name.split(), "--help"], cwd=ROOT, env=plain,
+                          capture_output=True, text=True, check=True)
     return done.stdout.strip()

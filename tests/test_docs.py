@@ -19,7 +19,7 @@ from tests import tiny
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-COMMAND = re.compile(r"python -m ([a-z][\w.]+(?: [^`|#\n]*)?)(?=`|#|\n|$)")
+COMMAND = re.compile(r"(?:python -m |[`$] ?edgeseg )([a-z][\w.]+(?: [^`|#\n]*)?)(?=`|#|\n|$)")
 
 
 def commands(page: Path) -> list[str]:
@@ -109,10 +109,10 @@ def test_every_command_runs(workplace):
     assert failed == {}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "```python\n" in page.read_text(encoding="utf-8")],
-                         ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [page for page in PAGES if "```python\n" in page.read_text(encoding="utf-8")
+                                  and page.stem != "recipes"], ids=lambda page: page.stem)
 def test_the_python_runs(tmp_path, monkeypatch, page):
-    """Every block, from top to bottom, over a network of ours in the place of the page's."""
+    """Every block, from top to bottom, over a tiny network in the place of the page's; recipes have their own test."""
     path = tiny.artifact(tmp_path)
     monkeypatch.chdir(tmp_path)
     names = {"frame": drawn_frame((50, 70), 0)}
