@@ -9,60 +9,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from export.models._resnet import projection
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; the activation after their sum is left to the caller unless `activated`."""
-
-    expansion = 1
-
-    def __init__(self, inputs: int, planes: int, stride: int = 1, activated: bool = False) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, planes, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.downsample = projection(inputs, planes, stride)
-        self.activated = activated
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, H, W] → [N, planes, ⌈H/stride⌉, ⌈W/stride⌉]."""
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        y = y + (x if self.downsample is None else self.downsample(x))
-        return F.relu(y) if self.activated else y
+from export.models._resnet import BasicBlock, Bottleneck
 
 
-class Bottleneck(nn.Module):
+def bottleneck(inputs: int, planes: int, stride: int = 1) -> Bottleneck:
     """1x1, 3x3 and 1x1 convolution to twice as many channels, and a shortcut; no activation after their sum."""
-
-    expansion = 2
-
-    def __init__(self, inputs: int, planes: int, stride: int = 1) -> None:
-        super().__init__()
-        outputs = planes * self.expansion
-        self.conv1 = nn.Conv2d(inputs, planes, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = nn.Conv2d(planes, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.downsample = projection(inputs, outputs, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, H, W] → [N, 2 · planes, ⌈H/stride⌉, ⌈W/stride⌉]."""
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn3(self.conv3(F.relu(self.bn2(self.conv2(y)))))
-        return y + (x if self.downsample is None else self.downsample(x))  # type: ignore[no-any-return]
+    return Bottleneck(inputs, planes, stride, expansion=2, activated=False)
 
 
 def stage(inputs: int, planes: int, count: int, stride: int = 1) -> nn.Sequential:
     """`count` basic blocks, of which the last one ends before its activation."""
-    return nn.Sequential(BasicBlock(inputs, planes, stride, count > 1),
-                         *(BasicBlock(planes, planes, 1, index < count - 1) for index in range(1, count)))
+    return nn.Sequential(*(BasicBlock(planes if index else inputs, planes, 1 if index else stride,
+                                      activated=index < count - 1) for index in range(count)))
 
 
 def stem(planes: int) -> nn.Sequential:

@@ -18,49 +18,52 @@ Dilations = Sequence[Sequence[int]]
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions; the stride is in the first one, the dilation in the second one."""
+    """Two 3x3 convolutions; the stride is in the first one, the dilation in the second one. The activation after the
+    sum is left to the caller unless `activated`."""
 
     expansion = 1
 
-    def __init__(self, inputs: int, planes: int, stride: int, dilation: int) -> None:
+    def __init__(self, inputs: int, planes: int, stride: int = 1, dilation: int = 1, activated: bool = True) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, planes, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, 1, dilation, dilation, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
-        self.relu = nn.ReLU()
+        self.relu, self.activated = nn.ReLU(), activated
         self.downsample = projection(inputs, planes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs, H, W] → [N, planes, ⌈H/stride⌉, ⌈W/stride⌉]."""
-        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return self.relu(y + shortcut)  # type: ignore[no-any-return]
+        y: Tensor = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        y = y + (x if self.downsample is None else self.downsample(x))
+        return self.relu(y) if self.activated else y
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1; the 3x3 has the stride (torchvision's "v1.5"), or the first 1x1 where `early` (as in Caffe)."""
+    """1x1, 3x3, 1x1; the 3x3 has the stride (torchvision's "v1.5"), or the first 1x1 where `early` (as in Caffe). The
+    activation after the sum is left to the caller unless `activated`."""
 
     expansion = 4
 
-    def __init__(self, inputs: int, planes: int, stride: int, dilation: int, early: bool = False) -> None:
+    def __init__(self, inputs: int, planes: int, stride: int = 1, dilation: int = 1, *, early: bool = False,
+                 expansion: int = 4, activated: bool = True) -> None:
         super().__init__()
-        outputs = planes * self.expansion
+        outputs = planes * expansion
         self.conv1 = nn.Conv2d(inputs, planes, 1, stride if early else 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, 1 if early else stride, dilation, dilation, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
-        self.relu = nn.ReLU()
+        self.relu, self.activated = nn.ReLU(), activated
         self.downsample = projection(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, H, W] → [N, 4 · planes, ⌈H/stride⌉, ⌈W/stride⌉]."""
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return self.relu(self.bn3(self.conv3(y)) + shortcut)  # type: ignore[no-any-return]
+        """[N, inputs, H, W] → [N, expansion · planes, ⌈H/stride⌉, ⌈W/stride⌉]."""
+        y: Tensor = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn3(self.conv3(self.relu(self.bn2(self.conv2(y)))))
+        y = y + (x if self.downsample is None else self.downsample(x))
+        return self.relu(y) if self.activated else y
 
 
 def projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export.models._aspp import resize
-from export.models._dual import Bottleneck, head, normed, preactivated, scales, stage, stem
+from export.models._dual import bottleneck, head, normed, preactivated, scales, stage, stem
 from export.models._names import NameMap
 from export.models._resnet import initialise
 from export.spec import CITYSCAPES, ModelSpec, Preprocess, Published
@@ -82,9 +82,9 @@ class DDRNet(nn.Module):
         self.conv1 = stem(planes)
         self.layer1, self.layer2 = stage(planes, planes, 2), stage(planes, 2 * planes, 2, 2)
         self.layer3, self.layer4 = stage(2 * planes, 4 * planes, 2, 2), stage(4 * planes, 8 * planes, 2, 2)
-        self.layer5 = nn.Sequential(Bottleneck(8 * planes, 8 * planes, 2))
+        self.layer5 = nn.Sequential(bottleneck(8 * planes, 8 * planes, 2))
         self.high3, self.high4 = stage(high, high, 2), stage(high, high, 2)
-        self.high5 = nn.Sequential(Bottleneck(high, high))
+        self.high5 = nn.Sequential(bottleneck(high, high))
         self.up3, self.up4 = normed(4 * planes, high), normed(8 * planes, high)
         self.down3 = normed(high, 4 * planes, 3, 2)
         self.down4 = nn.Sequential(*normed(high, 4 * planes, 3, 2), nn.ReLU(), *normed(4 * planes, 8 * planes, 3, 2))

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export.models._aspp import resize
-from export.models._dual import BasicBlock, Bottleneck, head, normed, preactivated, scales, stage, stem
+from export.models._dual import bottleneck, head, normed, preactivated, scales, stage, stem
 from export.models._names import NameMap
-from export.models._resnet import initialise
+from export.models._resnet import BasicBlock, initialise
 from export.spec import CITYSCAPES, ModelSpec, Preprocess, Published
 
 SPECS = (
@@ -108,11 +108,12 @@ class PIDNet(nn.Module):
         self.conv1 = stem(planes)
         self.layer1, self.layer2 = stage(planes, planes, 2), stage(planes, 2 * planes, 2, 2)
         self.layer3, self.layer4 = stage(2 * planes, 4 * planes, 3, 2), stage(4 * planes, 8 * planes, 3, 2)
-        self.layer5 = nn.Sequential(Bottleneck(8 * planes, 8 * planes, 2), Bottleneck(16 * planes, 8 * planes))
+        self.layer5 = nn.Sequential(bottleneck(8 * planes, 8 * planes, 2), bottleneck(16 * planes, 8 * planes))
         self.detail3, self.detail4 = stage(high, high, 2), stage(high, high, 2)
-        self.detail5 = nn.Sequential(Bottleneck(high, high))
-        self.boundary3, self.boundary4 = BasicBlock(high, planes), nn.Sequential(Bottleneck(planes, planes))
-        self.boundary5 = nn.Sequential(Bottleneck(high, high))
+        self.detail5 = nn.Sequential(bottleneck(high, high))
+        self.boundary3 = BasicBlock(high, planes, activated=False)
+        self.boundary4 = nn.Sequential(bottleneck(planes, planes))
+        self.boundary5 = nn.Sequential(bottleneck(high, high))
         self.compression3, self.compression4 = normed(4 * planes, high), normed(8 * planes, high)
         self.pag3, self.pag4 = PixelAttention(high, planes), PixelAttention(high, planes)
         self.diff3, self.diff4 = normed(4 * planes, planes, 3), normed(8 * planes, high, 3)
