@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime import cli
+from runtime import board, cli
 from runtime.errors import UserError
 from runtime.files import check_writable, in_one_piece, write_text
 
 if TYPE_CHECKING:
     from benchmarks.original import Masks
+    from benchmarks.remote import Remote
     from calibration.data.labels import LabelMap, Pair
     from calibration.judge.accuracy import Accuracy, Mask
     from runtime.segmenter import Segmenter
@@ -45,13 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE.json", help="write the figures as JSON")
     parser.add_argument("--engine", metavar="NAME", help="as for python -m runtime")
     parser.add_argument("--threads", type=cli.positive, help="threads within one frame; default: the engine decides")
+    board.add_flags(parser)
     return cli.run(_command, parser, argv)
 
 
 def _command(args: argparse.Namespace) -> int:
     from calibration.data.frames import evenly_spaced
     from calibration.data.labels import find_pairs, label_map
-    from runtime.segmenter import Segmenter
 
     if not 0 <= args.ignore <= 255:
         raise UserError(f"--ignore {args.ignore} was received; expected 0..255")
@@ -62,7 +63,7 @@ def _command(args: argparse.Namespace) -> int:
     if args.max_frames is not None:
         kept = set(evenly_spaced([p.image for p in pairs], args.max_frames))
         pairs = [p for p in pairs if p.image in kept]
-    with Segmenter.open(args.artifact, threads=args.threads, engine=args.engine) as segmenter:
+    with _opened(args) as segmenter:
         mapping = label_map(args.labels, segmenter.artifact.classes, args.ignore)
         accuracy = evaluate(segmenter, pairs, mapping)
         if args.worst:
@@ -72,7 +73,8 @@ def _command(args: argparse.Namespace) -> int:
     figures = summary(accuracy)
     if args.json:
         text = json.dumps({"artifact": segmenter.artifact.sha256, "file": segmenter.artifact.file,
-                           "data": str(args.data), **figures}, indent=2) + "\n"
+                           "data": str(args.data), **({"board": args.on.name} if args.on else {}), **figures},
+                          indent=2) + "\n"
         write_text(args.json, text)
     print(table(accuracy))
     if mapping.unused:
@@ -82,6 +84,17 @@ def _command(args: argparse.Namespace) -> int:
           f"{figures['boundary_iou']:.4f}, pixel accuracy {figures['pixel_accuracy']:.4f}, "
           f"{len(accuracy.frames)} frames")
     return 0
+
+
+def _opened(args: argparse.Namespace) -> Segmenter | Remote:
+    """The artifact, here or on a board."""
+    from benchmarks.remote import Remote
+    from runtime.segmenter import Segmenter
+
+    on = board.wanted(args)
+    if on:
+        return Remote(args.artifact, on, args.engine, args.threads)
+    return Segmenter.open(args.artifact, threads=args.threads, engine=args.engine)
 
 
 def evaluate(segmenter: Masks, pairs: Sequence[Pair], mapping: LabelMap,
@@ -151,7 +164,7 @@ def write_csv(path: Path, accuracy: Accuracy) -> None:
             writer.writerow([name, *("" if math.isnan(v) else f"{v:.5f}" for v in values)])
 
 
-def draw_worst(path: Path, segmenter: Segmenter, accuracy: Accuracy, pairs: Sequence[Pair], mapping: LabelMap,
+def draw_worst(path: Path, segmenter: Masks, accuracy: Accuracy, pairs: Sequence[Pair], mapping: LabelMap,
                count: int = 4) -> None:
     """The frames with the lowest mIoU, a row each: the frame, its label, our mask, and where they differ in red."""
     import cv2

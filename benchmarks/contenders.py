@@ -9,6 +9,9 @@ from itertools import islice
 from statistics import median
 from typing import TYPE_CHECKING
 
+from benchmarks.conditions import health
+from benchmarks.sustained import WINDOW_S, Moment, run
+
 if TYPE_CHECKING:
     from runtime.artifact import Artifact
     from runtime.preprocess import Frame
@@ -73,6 +76,24 @@ def whole_way(stream: Stream, frames: int) -> tuple[float, float]:
     figures = clock.stop(frames)
     stream.close()
     return figures
+
+
+def without_a_pause(stream: Stream, minutes: int) -> list[Moment]:
+    """The same for minutes, window by window."""
+    results = iter(stream)
+    for _ in islice(results, WARM_UP):
+        pass
+
+    def window() -> tuple[float, dict[str, float]]:
+        start, frames = time.perf_counter(), 0
+        while time.perf_counter() - start < WINDOW_S:
+            next(results)
+            frames += 1
+        return frames / (time.perf_counter() - start), health()
+
+    moments = run(minutes, window, "without a pause")
+    stream.close()
+    return moments
 
 
 def naive_loop(artifact: Artifact, session: Session, source: Source, frames: int) -> tuple[float, float]:

@@ -19,6 +19,20 @@ Picture = Annotated[str, Meta(pattern=r"^(?!/)(?!.*\.\.)[^\\\x00-\x1f]+$(?!\n)",
 
 
 @dataclass(frozen=True)
+class Sustained:
+    """The curve of a run without a pause; see `benchmarks.sustained.Moment`."""
+
+    at_s: tuple[Number, ...]
+    fps: tuple[Number, ...]
+    temperature_c: tuple[Number | None, ...]
+    clock_mhz: tuple[Number | None, ...]
+
+    def __post_init__(self) -> None:
+        if not self.at_s or {len(self.at_s)} != {len(self.fps), len(self.temperature_c), len(self.clock_mhz)}:
+            raise ValueError("lists of different lengths, or empty ones, were received; expected one value a moment")
+
+
+@dataclass(frozen=True)
 class Latency:
     """Times of all stages, and how much longer than others' they are: (ratio, low, high)."""
 
@@ -27,6 +41,14 @@ class Latency:
     stages_ms: Mapping[str, Milliseconds]
     ratios: Mapping[str, tuple[Number, Number, Number]] = field(default_factory=dict)
     threads: Count | None = None
+    sustained: Sustained | None = None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What a minutes' run on a video leaves."""
+
+    sustained: Sustained | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +119,8 @@ KINDS: dict[str, tuple[type, tuple[str, ...]]] = {
     "latency": (Latency, ("p50_ms", "p90_ms")),
     "accuracy": (Accuracy, ("miou", "miou_low", "miou_high")),
     "layers": (Layers, ("peak_gflops", "peak_gbytes", "ridge")),
-    "complexity": (Complexity, ()), "built": (Built, ("model_mb",)), "skipped": (Skipped, ())}
+    "pipeline": (Pipeline, ()), "complexity": (Complexity, ()),
+    "built": (Built, ("model_mb",)), "skipped": (Skipped, ())}
 """Kind → its details, and the figures that it must have. Other kinds are read by nobody but a person."""
 
 

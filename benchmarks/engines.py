@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime import cli
+from runtime import board, cli
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.page.candidates import Candidate as Timed
-    from benchmarks.sweep import Candidate, Sweep
+    from benchmarks.plan import Candidate, Sweep
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def offer(elsewhere: bool) -> Offer:
 
 def candidates(name: str, size: tuple[int, int], weights: str | None, offered: Offer) -> list[Candidate]:
     """Every precision of every target that something runs."""
-    from benchmarks.sweep import Candidate
+    from benchmarks.plan import Candidate
     from export.target import targets
 
     return [Candidate(name, size, target, precision, weights)
@@ -70,11 +70,10 @@ def candidates(name: str, size: tuple[int, int], weights: str | None, offered: O
 def timed(sweep: Sweep, contenders: Sequence[tuple[Path, str]]) -> list[Timed]:
     """The rows of these artifacts in these engines, joined, fastest first."""
     from benchmarks.page.candidates import joined
-    from benchmarks.sweep import known
     from runtime.artifact import open_artifact
 
     wanted = {(open_artifact(path)[0].sha256, engine) for path, engine in contenders}
-    rows = [entry for entry in known(sweep) if sweep.is_by(entry) or not entry.engine]
+    rows = [entry for entry in sweep.known() if sweep.is_by(entry) or not entry.engine]
     return [c for c in joined(rows) if (c.latency.sha256, c.latency.engine) in wanted]
 
 
@@ -85,10 +84,9 @@ def told(sweep: Sweep, wanted: Sequence[Candidate], found: Sequence[Timed], offe
     from benchmarks.page.dots import draw
     from benchmarks.page.turns import refusals, sentence, table
     from benchmarks.page.verdict import verdict
-    from benchmarks.sweep import known
 
     name, size = wanted[0].name, wanted[0].size
-    rows = [entry for entry in known(sweep) if (entry.name, entry.size) == (name, size)]
+    rows = [entry for entry in sweep.known() if (entry.name, entry.size) == (name, size)]
     refused = refusals(skipped(rows, found)) + offered.elsewhere
     if not found:
         raise UserError("\n".join([f"no engine ran {name}; expected one at least", *refused]))
@@ -103,7 +101,6 @@ def told(sweep: Sweep, wanted: Sequence[Candidate], found: Sequence[Timed], offe
 
 def add_flags(parser: argparse.ArgumentParser, out: str) -> None:
     """The flags of commands that measure one network's artifacts in turn; read them by `planned`."""
-    from benchmarks import ssh
 
     parser.add_argument("name", metavar="NAME", help="network, as `python -m export.models` lists them; or your own: "
                         "package.module:builder, FILE.onnx or FILE.toml")
@@ -119,7 +116,7 @@ def add_flags(parser: argparse.ArgumentParser, out: str) -> None:
                         help="for accuracy, evenly spread; default: all")
     parser.add_argument("--quick", action="store_true", help="fewer queries; the rows are marked")
     parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="artifacts, rows.jsonl and plots")
-    ssh.add_flags(parser)
+    board.add_flags(parser)
 
 
 def planned(args: argparse.Namespace, offered: Offer) -> tuple[Sweep, tuple[int, int]]:
@@ -128,8 +125,7 @@ def planned(args: argparse.Namespace, offered: Offer) -> tuple[Sweep, tuple[int,
     Raises:
         UserError: no such network, size, weights or data.
     """
-    from benchmarks import ssh
-    from benchmarks.sweep import Sweep
+    from benchmarks.plan import Sweep
     from calibration.data.labels import find_pairs
     from export.request import request
 
@@ -140,7 +136,7 @@ def planned(args: argparse.Namespace, offered: Offer) -> tuple[Sweep, tuple[int,
     size = request(args.name, weights=args.weights, size=args.size).spec.preprocess.size
     calibration = args.calibration or args.data.parent / "train" / "images"
     return Sweep(args.data, calibration if calibration.is_dir() else None, args.out, (None,), offered.engines,
-                 args.quick, args.max_frames, ssh.wanted(args), offered.unable, together=True), size
+                 args.quick, args.max_frames, board.wanted(args), offered.unable, together=True), size
 
 
 def command(args: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import onnx
 
     from benchmarks.page.candidates import Candidate as Timed
-    from benchmarks.sweep import Candidate, Say, Sweep
+    from benchmarks.plan import Candidate, Say, Sweep
     from calibration.data.coverage import Chosen
     from runtime.artifact import Artifact
 
@@ -150,7 +150,8 @@ def command(args: argparse.Namespace) -> int:
     """Quantise, measure, tell."""
     from benchmarks.page.candidates import skipped
     from benchmarks.page.turns import refusals
-    from benchmarks.sweep import Candidate, known, run
+    from benchmarks.plan import Candidate
+    from benchmarks.sweep import run
 
     for name in args.against:
         cli.need(f"python -m benchmarks int8 --against {name}", "dev", name)
@@ -160,7 +161,7 @@ def command(args: argparse.Namespace) -> int:
     wanted = [Candidate(args.name, size, GRAPHS, precision, args.weights, form)
               for precision, form in [("fp32", ""), ("int8", ""), *(("int8", name) for name in args.against)]]
     found = timed(sweep, run(sweep, wanted, lambda line: print(line, flush=True), made))
-    rows = [entry for entry in known(sweep) if (entry.name, entry.size) == (args.name, size)]
+    rows = [entry for entry in sweep.known() if (entry.name, entry.size) == (args.name, size)]
     print("\n" + told(sweep, found, refusals(skipped(rows, found)), args.max_ms, args.max_drop))
     return 0
 

@@ -7,78 +7,26 @@ import random
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.machine import Spell
-from runtime import cli
+from benchmarks import sustained
+from benchmarks.rounds import QUICK, SINGLE_STREAM, Record, Rule
+from runtime import board, cli
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.intervals import Interval, Rounds
     from benchmarks.measurement import Measurement
-    from benchmarks.ssh import Board
     from benchmarks.worker import Worker
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How much is measured: at least so many queries for at least so long, spread over so many rounds."""
-
-    queries: int
-    seconds: float
-    rounds: int
-    quick: bool = False
-
-    def __str__(self) -> str:
-        return f"at least {self.queries} queries and {self.seconds:g} s, in {self.rounds} interleaved rounds"
-
-
-SINGLE_STREAM = Rule(1024, 60.0, 20)
-"""MLPerf Inference's single-stream scenario: one query at a time, at least 1024 of them and at least 60 s."""
-QUICK = Rule(40, 2.0, 5, quick=True)
-
-
-@dataclass
-class Record:
-    """What one worker's rounds have brought so far; times in milliseconds, one list per round."""
-
-    worker: Worker
-    warmed: dict[str, Any]
-    total: list[list[float]] = field(default_factory=list)
-    stages: dict[str, list[list[float]]] = field(default_factory=dict)
-    processor_s: float = 0.0
-    spell: Spell = field(default_factory=Spell)
-    memory: dict[str, float | None] = field(default_factory=dict)
-    health: list[dict[str, float]] = field(default_factory=list)
-    load: float | None = None
-
-    def take(self, queries: int, seconds: float) -> None:
-        """One more round."""
-        from benchmarks import machine
-
-        answer = self.worker.ask(queries=queries, seconds=seconds)
-        before, after = (machine.Snapshot(**answer[key]) for key in ("before", "after"))
-        self.spell += machine.spell(before, after, answer["processor_s"], self.worker.opened["machine"]["cores"])
-        self.total.append(answer["total_ms"])
-        for stage, times in answer["stages_ms"].items():
-            self.stages.setdefault(stage, []).append(times)
-        self.processor_s += answer["processor_s"]
-        self.memory = {key: answer[key] for key in ("resident_mb", "peak_mb")}
-        self.health.append(answer["health"])
-        self.load = answer["load"]
-
-    def complaints(self) -> tuple[str, ...]:
-        """Why the figures cannot be trusted; empty when they can."""
-        unsettled = f"the warm-up did not settle within {self.warmed['queries']} queries"
-        return self.spell.complaints() + (() if self.warmed["settled"] else (unsettled,))
+    from runtime.board import Board
 
 
 def measure(contenders: Sequence[tuple[Path, str | None]], threads: Sequence[int | None] = (None,),
             rule: Rule = SINGLE_STREAM, frames: Path | None = None, command: str | None = None,
-            on: Board | None = None) -> list[Measurement]:
+            on: Board | None = None, rows: Path | None = None, minutes: int = 0) -> list[Measurement]:
     """Measure artifacts in turn.
 
     Args:
@@ -88,27 +36,46 @@ def measure(contenders: Sequence[tuple[Path, str | None]], threads: Sequence[int
         frames: folder of images to run on; None for drawn frames.
         command: for the rows; None for the command that is running.
         on: the board to measure on; None for this machine.
+        rows: the file that the rows are added to; until they are, every round is kept beside it, and the same call
+            goes on after one that broke off. None to keep nothing.
+        minutes: after the rounds, each contender runs for so long without a pause.
 
     Returns:
         A row for each contender and number of threads.
 
     Raises:
         UserError: an artifact cannot run there.
+        Incomplete: the connection to the board was lost.
     """
+    from benchmarks.kept import Kept
+    from benchmarks.measurement import append
+    from benchmarks.rounds import take_turns
     from benchmarks.worker import Worker
 
-    order = random.Random(0)
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(path, count, engine, frames, on))
                    for (path, engine), count in product(contenders, threads)]
+        kept = Kept(rows and rows.parent, _identity(workers, rule, frames))
         records = [Record(worker, worker.ask(warm=True)) for worker in workers]
-        for _ in cli.progress(range(rule.rounds), rule.rounds, "latency"):
-            for record in order.sample(records, len(records)):
-                record.take(-(-rule.queries // rule.rounds), rule.seconds / rule.rounds)
-    return _rows(records, rule, command)
+        take_turns(records, rule, kept)
+        for worker, record in zip(workers, records if minutes else ()):
+            record.endure(minutes, worker.path.name)
+    found = _rows(records, rule, command, len(kept.values))
+    if rows:
+        append(rows, found)
+    kept.remove()
+    return found
 
 
-def _rows(records: Sequence[Record], rule: Rule, command: str | None) -> list[Measurement]:
+def _identity(workers: Sequence[Worker], rule: Rule, frames: Path | None) -> dict[str, Any]:
+    """What makes two runs the same, so that one may go on where the other broke off."""
+    from runtime.artifact import open_artifact
+
+    return {"rule": str(rule), "frames": str(frames), "contenders": [
+        [open_artifact(worker.path)[0].sha256, worker.engine, worker.threads, worker.machine] for worker in workers]}
+
+
+def _rows(records: Sequence[Record], rule: Rule, command: str | None, before: int) -> list[Measurement]:
     from benchmarks.measurement import now, row
     from runtime.artifact import open_artifact
     from runtime.sessions import engine_for
@@ -119,7 +86,8 @@ def _rows(records: Sequence[Record], rule: Rule, command: str | None) -> list[Me
         rows.append(row("latency", artifact, _values(record, path), engine=engine_for(artifact, record.worker.engine),
                         samples=sum(map(len, record.total)), machine=record.worker.machine,
                         command=command, quick=rule.quick, invalid=record.complaints(),
-                        details={"run": run, "rule": str(rule), "load": record.load, **_details(record)}))
+                        details={"run": run, "rule": str(rule), "load": record.load, **_details(record),
+                                 **({"rounds_of_a_run_that_broke_off": before} if before else {})}))
     ratios = _ratios(records, [entry.label for entry in rows])
     return [replace(entry, details={**entry.details, "ratios": found}) for entry, found in zip(rows, ratios)]
 
@@ -131,6 +99,8 @@ def _details(record: Record) -> dict[str, Any]:
              "stages_ms": {stage: _median([*chain.from_iterable(rounds)]) for stage, rounds in record.stages.items()}}
     for key in record.health[0]:
         found[key] = [record.health[0][key], record.health[-1][key]]
+    if record.moments:
+        found |= sustained.details(record.moments)
     return found if record.worker.threads is None else {**found, "threads": record.worker.threads}
 
 
@@ -153,6 +123,7 @@ def _values(record: Record, path: Path) -> dict[str, float]:
         **{key: record.worker.opened[key] for key in ("cold_start_ms", "load_ms", "first_ms", "before_mb")},
         **record.memory, "model_mb": size_mb(path),
         "energy_mj": None if joules is None else 1e3 * joules / queries, "others_share": others,
+        **(sustained.values(record.moments) if record.moments else {}),
     }
     return {key: float(value) for key, value in found.items() if value is not None}
 
@@ -184,6 +155,7 @@ def table(rows: Sequence[Measurement]) -> str:
     head = (f"{'artifact':{width}} {'p50 ms (95 %)':>22}{'p90':>8}{'p99':>8}{'mean':>8}{'min':>8}{'engine':>8}"
             f"{'CPU ms':>8}{'cold ms':>9}{'load':>7}{'peak MB':>9}{'now':>7}{'file':>7}{'mJ':>7}{'queries':>9}")
     lines = [head, *(_line(entry, width) for entry in rows)]
+    lines += filter(None, map(sustained.words, rows))
     lines += [f"INVALID {entry.label}: {reason}" for entry in rows for reason in entry.invalid]
     lines += [f"{entry.label} takes {ratio:.3f} (95 %: {low:.3f} to {high:.3f}) times as long as {other}"
               for entry in rows for other, (ratio, low, high) in entry.details.get("ratios", {}).items()]
@@ -224,8 +196,6 @@ def engine_names(text: str) -> list[str | None]:
 
 def command(args: argparse.Namespace) -> int:
     """Measure, print, and keep the rows where asked."""
-    from benchmarks import ssh
-    from benchmarks.measurement import append
     from runtime.artifact import open_artifact
     from runtime.sessions import engine_for
 
@@ -235,17 +205,13 @@ def command(args: argparse.Namespace) -> int:
     if args.frames is not None and not args.frames.is_dir():
         raise UserError(f"--frames {args.frames} is not a folder; expected one with images")
     rows = measure(contenders, args.threads or (None,), QUICK if args.quick else SINGLE_STREAM, args.frames,
-                   on=ssh.wanted(args))
-    if args.rows:
-        append(args.rows, rows)
+                   on=board.wanted(args), rows=args.rows, minutes=args.minutes)
     print(table(rows))
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m benchmarks latency`."""
-    from benchmarks import ssh
-
     parser = cli.parser("benchmarks latency", "Measure how long artifacts take for one frame, against each other.",
                         "python -m benchmarks latency out/*.onnx --threads 1,2 --rows rows.jsonl")
     parser.add_argument("artifacts", nargs="+", type=Path, metavar="ARTIFACT", help="engine files or their JSON")
@@ -256,8 +222,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=Path, metavar="DIR", help="images to run on; default: drawn frames")
     parser.add_argument("--quick", action="store_true",
                         help=f"{QUICK}, instead of {SINGLE_STREAM}; the rows are marked")
-    parser.add_argument("--rows", type=Path, metavar="FILE.jsonl", help="add the rows to this file, for the report")
-    ssh.add_flags(parser)
+    parser.add_argument("--minutes", type=cli.natural, default=0,
+                        help="after the rounds, each so long without a pause: what heat does")
+    parser.add_argument("--rows", type=Path, metavar="FILE.jsonl",
+                        help="add the rows to this file, for the report; with it, a run that broke off can go on")
+    board.add_flags(parser)
     return cli.run(command, parser, argv)
 
 

@@ -1,187 +1,91 @@
-"""The machine that measures: what it is, and what else it did meanwhile."""
+"""The machine that measures: what it is. What else it did meanwhile is in `benchmarks/conditions.py`."""
 
 from __future__ import annotations
 
 import os
 import platform
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-BUSY = 0.05
-"""Share of the processor that others may take before a figure is marked invalid."""
-
 PROC = Path("/proc")
 SYS = Path("/sys")
+
+ARM_CORES = {
+    0xd03: "Cortex-A53", 0xd04: "Cortex-A35", 0xd05: "Cortex-A55", 0xd07: "Cortex-A57", 0xd08: "Cortex-A72",
+    0xd09: "Cortex-A73", 0xd0a: "Cortex-A75", 0xd0b: "Cortex-A76", 0xd0c: "Neoverse-N1", 0xd0d: "Cortex-A77",
+    0xd40: "Neoverse-V1", 0xd41: "Cortex-A78", 0xd42: "Cortex-A78AE", 0xd44: "Cortex-X1", 0xd46: "Cortex-A510",
+    0xd47: "Cortex-A710", 0xd48: "Cortex-X2", 0xd49: "Neoverse-N2", 0xd4d: "Cortex-A715", 0xd4e: "Cortex-X3",
+    0xd80: "Cortex-A520", 0xd81: "Cortex-A720",
+}
+"""Part numbers of Arm's own cores (MIDR_EL1, Technical Reference Manual of each): Linux tells no name there."""
+ARM_LTD = 0x41
 
 
 @cache
 def describe() -> dict[str, Any]:
     """What the figures depend on and what stays as it is. A key is absent where this system does not tell."""
     found: dict[str, Any] = {
-        "model": _model(), "cpu": _cpu_name(), "cores": core_count(), "system": platform.platform(terse=True),
-        "python": platform.python_version(), "governor": _governor(), "instructions": _instructions(),
-        "virtual": "hypervisor" in _flags(), "memory_gb": _memory_gb(),
+        "model": _model(), "soc": _soc(), "cpu": _cpu_name(), "cores": core_count(),
+        "system": platform.platform(terse=True), "kernel": platform.release(), "python": platform.python_version(),
+        "engines": _engines(), "governor": _governor(), "instructions": _instructions(),
+        "virtual": "hypervisor" in _flags(), "emulated": _emulated(), "memory_gb": _memory_gb(),
     }
     return {key: value for key, value in found.items() if value not in (None, "", [])}
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """Counters of the machine at one moment; None where this system does not tell."""
-
-    seconds: float
-    busy: float | None
-    stolen: float | None
-    throttled: int | None
-    joules: float | None
-
-
-@dataclass(frozen=True)
-class Spell:
-    """What happened on the machine between snapshots, summed over one or more spells.
-
-    Attributes:
-        seconds: wall-clock time.
-        others: processor seconds that went to other processes or to other guests of the host; None when unknown.
-        throttled: how often the processor or the container was slowed down; None when unknown.
-        joules: energy of the processor packages; None when it cannot be read.
-        cores: how many that machine has; None for this one's.
-    """
-
-    seconds: float = 0.0
-    others: float | None = 0.0
-    throttled: int | None = 0
-    joules: float | None = 0.0
-    cores: int | None = None
-
-    def __add__(self, other: Spell) -> Spell:
-        return Spell(self.seconds + other.seconds, _sum(self.others, other.others),
-                     _whole(_sum(self.throttled, other.throttled)), _sum(self.joules, other.joules), other.cores)
-
-    @property
-    def others_share(self) -> float | None:
-        """Share of all our cores' time that others took, 0..1."""
-        cores = self.cores or core_count()
-        return None if self.others is None or not self.seconds else self.others / (self.seconds * cores)
-
-    def complaints(self) -> tuple[str, ...]:
-        """Why figures taken meanwhile cannot be trusted."""
-        found = []
-        if self.others_share is not None and self.others_share > BUSY:
-            found.append(f"the machine was busy: others took {100 * self.others_share:.0f} % of the processor "
-                         f"(allowed: {100 * BUSY:.0f} %)")
-        if self.throttled:
-            found.append(f"the processor was throttled {self.throttled} times")
-        return tuple(found)
-
-
-def snapshot() -> Snapshot:
-    """Read all counters now."""
-    busy, stolen = _processor_seconds()
-    return Snapshot(time.perf_counter(), busy, stolen, _throttled(), _joules())
-
-
-def health() -> dict[str, float]:
-    """How warm and how fast the processor is now; a key is absent where this system does not tell."""
-    temperatures = _numbers((SYS / "class/thermal").glob("thermal_zone*/temp"))
-    clocks = _numbers((SYS / "devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
-    found = {"temperature_c": max(temperatures, default=0) / 1e3, "clock_mhz": sum(clocks) / max(len(clocks), 1) / 1e3}
-    return {key: round(value, 1) for key, value in found.items() if value}
-
-
-def spell(before: Snapshot, after: Snapshot, ours: float, cores: int | None = None) -> Spell:
-    """What happened between two snapshots.
-
-    Args:
-        before: the first.
-        after: the second.
-        ours: processor seconds that the measured process itself took meanwhile.
-        cores: as in `Spell`.
-    """
-    busy, stolen = _difference(before.busy, after.busy), _difference(before.stolen, after.stolen)
-    others = None if busy is None else max(busy - ours, 0.0) + (stolen or 0.0)
-    joules = _difference(before.joules, after.joules)
-    return Spell(after.seconds - before.seconds, others, _whole(_difference(before.throttled, after.throttled)),
-                 joules if joules is not None and joules >= 0 else None, cores)  # the counter wraps around
-
-
-def load() -> float | None:
-    """Processes that wanted to run, averaged over the last minute."""
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
-def _sum(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a + b
-
-
-def _difference(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else after - before
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None else int(value)
+def imitated(machine: Mapping[str, Any]) -> tuple[str, ...]:
+    """Why times taken on a machine that `describe` described are no board's; empty where nothing is emulated."""
+    kernel = machine.get("emulated")
+    return (f"the machine is emulated on {kernel}: its times are no board's",) if kernel else ()
 
 
 def core_count() -> int:
     """Cores that this process may run on."""
-    return len(_own_cores()) or os.cpu_count() or 1
+    return len(own_cores()) or os.cpu_count() or 1
 
 
-def _own_cores() -> set[int]:
+def own_cores() -> set[int]:
     """Cores that this process may run on; empty where the system does not tell."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
-def _lines(path: Path) -> list[str]:
+def lines(path: Path) -> list[str]:
+    """A counter's or a description's text; empty where there is none to read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # not every system has every counter, and some are for root alone
         return []
 
 
-def _numbers(paths: Iterator[Path]) -> list[int]:
-    return [int(lines[0]) for path in paths if (lines := _lines(path)) and lines[0].strip().isdigit()]
+def numbers(paths: Iterator[Path]) -> list[int]:
+    """Of the files that hold one number each; what holds none is left out."""
+    return [int(found[0]) for path in paths if (found := lines(path)) and found[0].strip().isdigit()]
 
 
-def _processor_seconds() -> tuple[float | None, float | None]:
-    """Busy and stolen seconds of our cores since boot (proc(5): user nice system idle iowait irq softirq steal)."""
-    wanted = {f"cpu{core}" for core in _own_cores()}
-    rows = [[int(n) for n in words[1:9]] for line in _lines(PROC / "stat")
-            if (words := line.split()) and words[0] in wanted]
-    if not rows:
-        return None, None
-    ticks = os.sysconf("SC_CLK_TCK")
-    user, nice, system, _, _, irq, softirq, steal = (sum(column) / ticks for column in zip(*rows))
-    return user + nice + system + irq + softirq, steal
+def _engines() -> list[str]:
+    """Every engine's packages that are installed, with their versions."""
+    from runtime.sessions import engines
 
-
-def _throttled() -> int | None:
-    """Thermal slow-downs of the cores, and periods in which the container had used up its share."""
-    cores = (SYS / "devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
-    counts = _numbers(cores)
-    counts += [int(line.split()[1]) for line in _lines(SYS / "fs/cgroup/cpu.stat") if line.startswith("nr_throttled ")]
-    return sum(counts) if counts else None
-
-
-def _joules() -> float | None:
-    """Energy counters of all processor packages (Linux powercap, RAPL), in joules."""
-    counts = _numbers((SYS / "class/powercap").glob("intel-rapl:[0-9]/energy_uj"))
-    return sum(counts) / 1e6 if counts else None
+    return sorted({f"{name} {version}" for entry in engines().values() for name, version in entry.versions().items()})
 
 
 def _governor() -> str:
     found = {line for path in (SYS / "devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
-             for line in _lines(path)}
+             for line in lines(path)}
     return ", ".join(sorted(found))
 
 
+def _cpuinfo(key: str) -> list[str]:
+    """What /proc/cpuinfo has under a key, once for each value."""
+    return list(dict.fromkeys(value.strip() for line in lines(PROC / "cpuinfo")
+                              for name, _, value in [line.partition(":")] if name.strip() == key))
+
+
 def _flags() -> set[str]:
-    return {flag for line in _lines(PROC / "cpuinfo") if line.startswith(("flags", "Features"))
-            for flag in line.partition(":")[2].split()}
+    return {flag for key in ("flags", "Features") for value in _cpuinfo(key) for flag in value.split()}
 
 
 def _instructions() -> list[str]:
@@ -191,15 +95,37 @@ def _instructions() -> list[str]:
 
 
 def _cpu_name() -> str:
-    named = (line.partition(":")[2].strip() for line in _lines(PROC / "cpuinfo") if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    """The processor; on Arm the kinds of cores, of which there may be several."""
+    if named := _cpuinfo("model name"):
+        return named[0]
+    if _cpuinfo("CPU implementer") == [hex(ARM_LTD)]:
+        parts = [int(part, 16) for part in _cpuinfo("CPU part") if re.fullmatch("0x[0-9a-fA-F]{1,4}", part)]
+        return ", ".join(ARM_CORES.get(part, f"Arm part {part:#x}") for part in parts)
+    return platform.processor() or platform.machine()
 
 
 def _model() -> str:
     """What the board is, where a device tree names it, as it does on Arm boards."""
-    return "".join(_lines(PROC / "device-tree/model")).strip("\0 ")
+    return "".join(lines(PROC / "device-tree/model")).strip("\0 ")
+
+
+def _soc() -> str:
+    """The chip: as its driver names it, else the last and most general name in the device tree."""
+    driver = [line.strip() for part in ("family", "soc_id") for line in lines(SYS / "devices/soc0" / part)]
+    tree = "".join(lines(PROC / "device-tree/compatible")).strip("\0 ").split("\0")
+    return " ".join(driver) or tree[-1]
+
+
+def _emulated() -> str:
+    """The architecture of the kernel, where this process is of another one: no board is under it, only its imitation.
+
+    The kernel tells since Linux 6.1; a 32-bit process on a 64-bit kernel of its own kind is no imitation.
+    """
+    kernel = "".join(lines(PROC / "sys/kernel/arch")).strip()
+    arm = [name.startswith(("arm", "aarch64")) for name in (kernel, platform.machine())]
+    return kernel if kernel and arm[0] != arm[1] else ""
 
 
 def _memory_gb() -> float | None:
-    total = next((line for line in _lines(PROC / "meminfo") if line.startswith("MemTotal")), None)
+    total = next((line for line in lines(PROC / "meminfo") if line.startswith("MemTotal")), None)
     return round(int(total.split()[1]) / 2**20, 1) if total else None

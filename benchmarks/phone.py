@@ -14,6 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import sustained
+from benchmarks.sustained import Moment
 from benchmarks.told import ENGINES, Refused, Told, check_token, read, read_json
 from runtime import cli
 
@@ -21,15 +23,13 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from benchmarks.latency import Rule
     from benchmarks.measurement import Measurement
+    from benchmarks.rounds import Rule
     from calibration.data.labels import Pair
     from runtime.artifact import Artifact
 
 LARGEST_POST = 32 << 20
 """Bytes of a result or a mask; 200,000 queries are 12 MB."""
-LAST_S = 60.0
-"""The run without a pause is judged by its last minute."""
 
 
 @dataclass
@@ -117,14 +117,15 @@ class Run:
         artifact, path = self.artifacts[told.network]
         values = {**percentiles(told.rounds, told.stages["inference"]), "model_mb": size_mb(path),
                   **{key: told.numbers[key] for key in ("load_ms", "first_ms", "agreement")}}
-        if told.thermal:
-            values["sustained_p50_ms"] = _sustained(told.thermal)
+        moments = [Moment(at, 1e3 / max(ms, 1e-3)) for at, ms in told.thermal]  # a browser's clock is coarse
+        values |= sustained.values(moments) if moments else {}
         return row("latency", artifact, values, engine=told.engine, samples=sum(map(len, told.rounds)),
                    machine=told.machine, quick=self.rule.quick, invalid=_complaints(told, self.rule),
                    details={"rule": str(self.rule), "rounds_ms": [_median(times) for times in told.rounds],
                             "rounds_inference_ms": [_median(times) for times in told.stages["inference"]],
                             "stages_ms": {stage: _median([*chain(*rounds)]) for stage, rounds in told.stages.items()},
-                            "warm_up_queries": told.numbers["warm_up_queries"], "thermal": told.thermal, **told.texts,
+                            "warm_up_queries": told.numbers["warm_up_queries"], **told.texts,
+                            **(sustained.details(moments) if moments else {}),
                             **({"threads": int(told.numbers["threads"])} if told.engine == "web-wasm" else {})})
 
     def _accuracy(self, told: Told) -> list[Measurement]:
@@ -164,11 +165,6 @@ def _complaints(told: Told, rule: Rule) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _sustained(thermal: Sequence[tuple[float, float]]) -> float:
-    """The median of the last minute of a run without a pause."""
-    return _median([ms for at, ms in thermal if at >= thermal[-1][0] - LAST_S])
-
-
 def _median(values: Sequence[float]) -> float:
     import statistics
 
@@ -203,7 +199,8 @@ def site_files(run: Run, folder: Path) -> dict[str, Path]:
 
 def command(args: argparse.Namespace) -> int:
     """Serve the page until a device has sent everything, and print what it sent."""
-    from benchmarks.latency import QUICK, SINGLE_STREAM, table
+    from benchmarks.latency import table
+    from benchmarks.rounds import QUICK, SINGLE_STREAM
     from calibration.data.frames import evenly_spaced
     from calibration.data.labels import find_pairs
     from export.web.proof import check
@@ -227,10 +224,6 @@ def command(args: argparse.Namespace) -> int:
         finally:
             site.close()
     print(table([entry for entry in run.received if entry.kind == "latency"]))
-    for entry in run.received:
-        if "sustained_p50_ms" in entry.values:
-            print(f"{entry.label}: {entry.values['p50_ms']:.1f} ms at first, {entry.values['sustained_p50_ms']:.1f} ms "
-                  f"in the last minute of {args.minutes}")
     print(f"{args.rows}: {len(run.received)} more rows. Next: python -m benchmarks report {args.rows}")
     return 0
 

@@ -11,21 +11,26 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.contenders import camera, engine_only, naive_loop, repeated, whole_way
-from runtime import cli
+from benchmarks import conditions, machine, memory, sustained
+from benchmarks.contenders import camera, engine_only, naive_loop, repeated, whole_way, without_a_pause
+from runtime import board, cli
 from runtime.errors import UserError
+from runtime.files import check_writable
 
 if TYPE_CHECKING:
     from benchmarks.measurement import Measurement
+    from benchmarks.sustained import Moment
+    from runtime.board import Board
     from runtime.sessions import Session
     from runtime.stream import Stream
 
@@ -48,8 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--camera-fps", type=float, default=30.0, help="rate of the camera that the video stands for")
     parser.add_argument("--steady", type=cli.positive, metavar="N",
                         help="instead: run N frames, 500 at least, and watch the memory")
+    parser.add_argument("--minutes", type=cli.natural, default=0,
+                        help="after the rounds, the pipeline alone for so long without a pause: what heat does")
     parser.add_argument("--rows", type=Path, metavar="FILE.jsonl", help="add the measurement to this file")
-    return cli.run(_command, parser, argv)
+    board.add_flags(parser)
+    return cli.run(lambda args: _command(args, parser), parser, argv)
 
 
 @dataclass
@@ -60,29 +68,66 @@ class Turns:
     cpu_ms: list[float] = field(default_factory=list)
 
 
-def _command(args: argparse.Namespace) -> int:
+def _command(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     import cv2
 
-    from benchmarks import machine
     from runtime.channel import Policy
     from runtime.video import quiet_opencv
 
+    if args.steady and args.steady < 500:
+        raise UserError(f"--steady {args.steady} was received; expected 500 or more: the memory is read every 100 "
+                        "frames, and a slope needs several readings", try_="--steady 2000")
+    if args.rows:
+        check_writable(args.rows)
+    if on := board.wanted(args):
+        return _there(args, parser, on)
     quiet_opencv()
     if args.opencv_threads:
         cv2.setNumThreads(args.opencv_threads)
     if args.steady:
-        return _steady(args)
-    before, cpu = machine.snapshot(), time.process_time()
+        print(memory.over(_stream(args, 30, workers=args.workers), args.steady))
+        return 0
+    before, warm, cpu = conditions.snapshot(), conditions.health(), time.process_time()
     with ExitStack() as stack:
         turns = _race(args, stack)
     live = camera(_stream(args, args.camera_fps, policy=Policy.LATEST, workers=1), args.frames)
-    others = machine.spell(before, machine.snapshot(), time.process_time() - cpu)
-    values = _values(turns) | {f"camera_{key}": value for key, value in live.items()}
+    others = conditions.spell(before, conditions.snapshot(), time.process_time() - cpu)
+    details = {key: [warm[key], now] for key, now in conditions.health().items()}
     _print(args, turns, live, others.others_share)
+    moments = without_a_pause(_stream(args, 30, workers=1), args.minutes) if args.minutes else []
+    entry = _row(args, _values(turns) | {f"camera_{key}": value for key, value in live.items()}, details, moments,
+                 others.complaints())
+    if moments:
+        print(sustained.words(entry))
     if args.rows:
         from benchmarks.measurement import append
 
-        append(args.rows, [_row(args, values, others.complaints())])
+        append(args.rows, [entry])
+    return 0
+
+
+def _there(args: argparse.Namespace, parser: argparse.ArgumentParser, on: Board) -> int:
+    """The same on a board; its row comes here."""
+    from benchmarks.measurement import append, read, this_command
+    from runtime.carry import artifact_files, prepare, source_files
+    from runtime.errand import OUT, flags, run_there
+
+    files, packages = artifact_files(args.artifact, args.engine)
+    naive = artifact_files(args.naive, None)[0] if args.naive else []
+    source = source_files(args.source)
+    code, there = prepare(on, [group for group in (files, naive, source) if group], packages)
+    values = vars(args) | {"artifact": f"{there[0]}/{files[0].name}", "on": None, "python": None}
+    if naive:
+        values["naive"] = f"{there[1]}/{naive[0].name}"
+    if source:
+        values["source"] = there[-1] if Path(args.source).is_dir() else f"{there[-1]}/{source[0].name}"
+    if args.rows:
+        values["rows"] = f"{OUT}/rows/rows.jsonl"
+    with tempfile.TemporaryDirectory(prefix="edgeseg-pipeline-") as folder:
+        run_there(on, code, "benchmarks pipeline", flags(parser, values), {"rows": Path(folder)})
+        for entry in read(Path(folder) / "rows.jsonl") if args.rows else ():
+            append(args.rows, [replace(entry, command=this_command(), machine={**entry.machine, "board": on.name},
+                                       details={**entry.details, "source": args.source})])
     return 0
 
 
@@ -167,45 +212,20 @@ def _print(args: argparse.Namespace, turns: dict[str, Turns], live: dict[str, fl
           + ("" if others is None else f"others took {100 * others:.0f} % of the processor"))
 
 
-def _row(args: argparse.Namespace, values: dict[str, float], invalid: tuple[str, ...]) -> Measurement:
-    from benchmarks import machine
+def _row(args: argparse.Namespace, values: dict[str, float], details: dict[str, Any], moments: Sequence[Moment],
+         invalid: tuple[str, ...]) -> Measurement:
     from benchmarks.measurement import row
     from runtime.artifact import open_artifact
     from runtime.sessions import engine_for
 
     artifact, _ = open_artifact(args.artifact)
+    here = machine.describe()
+    values |= sustained.values(moments) if moments else {}
+    details |= sustained.details(moments) if moments else {}
     return row("pipeline", artifact, values, engine=engine_for(artifact, args.engine),
-               samples=args.frames * args.rounds,
-               machine=machine.describe() | {"load": machine.load()}, invalid=invalid,
-               details={"source": args.source, "rounds": args.rounds, "workers": args.workers})
-
-
-def _steady(args: argparse.Namespace) -> int:
-    """Run many frames and watch the resident memory: a leak shows as a slope."""
-    import numpy as np
-
-    if args.steady < 500:
-        raise UserError(f"--steady {args.steady} was received; expected 500 or more: the memory is read every 100 "
-                        "frames, and a slope needs several readings", try_="--steady 2000")
-    seen: list[tuple[int, float]] = []
-    stream = _stream(args, 30, workers=args.workers)
-    for result in cli.progress(islice(stream, args.steady), args.steady, "frames"):
-        if result.index % 100 == 99:
-            seen.append((result.index + 1, _resident_mb()))
-    stream.close()
-    later = np.asarray([point for point in seen if point[0] > args.steady // 5])
-    slope = float(np.polyfit(later[:, 0], later[:, 1], 1)[0] * 1000)
-    print(f"{args.steady} frames: {seen[0][1]:.0f} MB after {seen[0][0]}, {seen[-1][1]:.0f} MB at the end, highest "
-          f"{max(mb for _, mb in seen):.0f} MB; after the first fifth {slope:+.2f} MB per 1000 frames")
-    return 0
-
-
-def _resident_mb() -> float:
-    """Resident memory of this process in MB (proc(5): statm, in pages)."""
-    import resource
-
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize() / 1e6
+               samples=args.frames * args.rounds, machine=here | {"load": conditions.load()},
+               invalid=machine.imitated(here) + invalid,
+               details={"source": args.source, "rounds": args.rounds, "workers": args.workers, **details})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.worker import Worker, png
 
 if TYPE_CHECKING:
-    from benchmarks.ssh import Board
+    from runtime.board import Board
     from runtime.preprocess import Frame
     from runtime.result import Result
 
@@ -20,7 +20,7 @@ class Remote:
     crashes ends nobody else. Use it as a context manager.
 
     Args:
-        path, engine: as in `Segmenter.open`.
+        path, engine, threads: as in `Segmenter.open`.
         on: the board; None for this machine.
 
     Attributes:
@@ -32,11 +32,11 @@ class Remote:
         Incomplete: the process ended.
     """
 
-    def __init__(self, path: Path, engine: str, on: Board | None) -> None:
+    def __init__(self, path: Path, on: Board | None, engine: str | None = None, threads: int | None = None) -> None:
         from runtime.artifact import open_artifact
 
         self.artifact, _ = open_artifact(path)
-        self._worker = Worker(path, None, engine, None, on)
+        self._worker = Worker(path, threads, engine, None, on)
 
     @property
     def machine(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def measure(path: Path, threads: int | None = None, runs: int = RUNS, command: s
     """
     import onnx
 
-    from benchmarks import machine
+    from benchmarks import conditions, machine
     from benchmarks.ceilings import measured_ceilings
     from benchmarks.graph_cost import cost_of_graph
     from benchmarks.kernels import kernels_from_events, profile
@@ -56,13 +56,13 @@ def measure(path: Path, threads: int | None = None, runs: int = RUNS, command: s
                         try_=f"python -m export.{PROFILED} {artifact.name}")
     count = threads or machine.core_count()
     x = drawn_frame(artifact.preprocess.size, 0)[None]
-    before, own = machine.snapshot(), process_time()
+    before, own = conditions.snapshot(), process_time()
     ceilings = measured_ceilings(count)
     session = open_session(artifact, engine, threads=count)
     plain_ms = _median_ms(lambda: session.run(x), runs)
     session.close()
     events = profile(engine, x, count, runs)
-    spell = machine.spell(before, machine.snapshot(), process_time() - own)
+    spell = conditions.spell(before, conditions.snapshot(), process_time() - own)
     cost = cost_of_graph(onnx.load(engine), artifact.preprocess.size if 0 in artifact.input.shape else None)
     kernels = kernels_from_events(events, cost.layers)
     return row("layers", artifact, values(kernels, ceilings, plain_ms, cost.flops), engine=PROFILED, samples=runs,

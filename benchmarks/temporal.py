@@ -94,7 +94,7 @@ def settings(every: Sequence[int], classes: bool) -> dict[str, dict[str, Any]]:
 
 
 def _command(args: argparse.Namespace) -> int:
-    from benchmarks import machine
+    from benchmarks import conditions, machine
     from runtime.artifact import OutputKind, open_artifact
 
     artifact, _ = open_artifact(args.artifact)
@@ -112,7 +112,7 @@ def _command(args: argparse.Namespace) -> int:
 
         append(args.rows, [row("temporal", artifact, figures, engine=engine_for(artifact),
                                samples=len(frames) * args.rounds,
-                               machine=machine.describe() | {"load": machine.load()}, details={"setting": name})
+                               machine=machine.describe() | {"load": conditions.load()}, details={"setting": name})
                            for name, figures in rows.items()])
     return 0
 

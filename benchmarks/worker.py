@@ -2,8 +2,8 @@
 
 Both ends of the conversation are here, one JSON object per line: the child opens the artifact and says how long that
 took; then it answers each `{"queries": N, "seconds": S}` with the times of at least N queries that take at least S
-seconds, `{"warm": true}` once two windows in a row agree, and `{"frame": PNG}` with a mask. A query is one frame,
-alone: resized, run, and made into a mask at input size.
+seconds, `{"warm": true}` once two windows in a row agree, and `{"frame": PNG}` with a mask. Empty lines say that the
+parent is still there. A query is one frame, alone: resized, run, and made into a mask at input size.
 """
 
 from __future__ import annotations
@@ -11,23 +11,25 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter, process_time
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from runtime.board import SILENCE_S, Line
 from runtime.errors import EdgesegError, Incomplete, UserError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from benchmarks.ssh import Board
+    from runtime.board import Board
     from runtime.preprocess import Frame
     from runtime.segmenter import Segmenter
 
@@ -36,6 +38,8 @@ WINDOW_QUERIES, WINDOW_SECONDS = 8, 0.25
 SETTLED = 0.05
 """Warm-up ends when the medians of two windows in a row differ by less than this share."""
 MAX_WINDOWS = 20
+FRAMES = 4
+"""Images that a benchmark runs on."""
 
 
 class Worker:
@@ -64,6 +68,8 @@ class Worker:
         self._process = subprocess.Popen(
             self._command(frames), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._errors, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+        assert self._process.stdin is not None
+        self._line = Line(self._process.stdin, beats=on is not None)
         try:
             self.opened = self._answer()
         except BaseException:
@@ -74,28 +80,25 @@ class Worker:
     def machine(self) -> dict[str, Any]:
         """What the child's machine says of itself; a board also by the name it was asked for."""
         found: dict[str, Any] = self.opened["machine"]
-        return found | {"board": self.on.host} if self.on else found
+        return found | {"board": self.on.name} if self.on else found
 
     def _command(self, frames: Path | None) -> list[str]:
         """What to start here: the child itself, or ssh, which starts it on the board."""
         arguments = {"path": os.fspath(self.path), "threads": self.threads, "engine": self.engine,
-                     "frames": frames and os.fspath(frames), "spawned": perf_counter()}
+                     "frames": frames and os.fspath(frames), "spawned": perf_counter(), "silence_s": 0}
         if self.on is None:
             return [sys.executable, "-m", "benchmarks.worker", json.dumps(arguments)]
-        from benchmarks.ssh import carry
+        from runtime.carry import artifact_files, prepare
 
-        code, path, images = carry(self.on, self.path, self.engine, frames)
-        arguments |= {"path": path, "frames": images, "spawned": None}
+        files, packages = artifact_files(self.path, self.engine)
+        code, there = prepare(self.on, [files, *([_chosen(frames)] if frames else [])], packages)
+        arguments |= {"path": f"{there[0]}/{files[0].name}", "frames": there[1] if frames else None, "spawned": None,
+                      "silence_s": SILENCE_S}
         return self.on.command("-m", "benchmarks.worker", json.dumps(arguments), folder=code)
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request and wait for its answer."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has died; the answer says so
+        self._line.send(json.dumps(request))
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
@@ -115,10 +118,12 @@ class Worker:
 
     def close(self) -> None:
         """End the child."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.communicate()
-        self._errors.close()
+        self._line.close()
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdout, self._errors):
+            if stream is not None:
+                stream.close()
 
     def __enter__(self) -> Worker:
         return self
@@ -132,13 +137,15 @@ def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str,
     """The child's end.
 
     Args:
-        arguments: "path", "threads", "engine" and "frames" as in `Worker`; "spawned", the parent's clock at the start.
+        arguments: "path", "threads", "engine" and "frames" as in `Worker`; "spawned", the parent's clock at the start;
+            "silence_s", the seconds without a line after which this process ends itself, 0 for never.
         requests: one per line.
         say: sends an answer.
     """
     import numpy as np
 
     from benchmarks import machine
+    from benchmarks.memory import resident_mb
     from runtime.segmenter import Segmenter
 
     before, start = resident_mb(), perf_counter()
@@ -156,34 +163,57 @@ def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str,
     say({"load_ms": 1e3 * (loaded - start), "first_ms": 1e3 * (done - loaded),
          "cold_start_ms": spawned and 1e3 * (done - spawned), "before_mb": before, "frames": len(frames),
          "machine": machine.describe()})
-    for line in requests:
+    for line in _heard(requests, arguments["silence_s"]):
         request = json.loads(line)
         say(_masked(segmenter, request["frame"]) if "frame" in request else
             _warm_up(segmenter, frames) if request.get("warm") else
             _queries(segmenter, frames, request["queries"], request["seconds"]))
 
 
+def _heard(requests: IO[str], silence_s: int) -> Iterator[str]:
+    """Requests, until there are no more. A parent that is silent for too long is gone: SIGALRM ends this process."""
+    while True:
+        if silence_s:
+            signal.alarm(silence_s)
+        line = requests.readline()
+        if silence_s:
+            signal.alarm(0)
+        if not line:
+            return
+        if line.strip():
+            yield line
+
+
+def _chosen(folder: Path) -> list[Path]:
+    """The images of a folder that a benchmark runs on."""
+    from calibration.data.frames import evenly_spaced
+    from runtime.video import image_paths
+
+    return evenly_spaced(image_paths(folder), FRAMES)
+
+
 def input_frames(size: tuple[int, int], folder: str | None) -> list[Frame]:
-    """Four frames at input size, so that decoding and resizing stay out of the figures."""
+    """A few frames at input size, so that decoding and resizing stay out of the figures."""
     import cv2
     import numpy as np
 
-    from calibration.data.frames import drawn_frame, evenly_spaced
-    from runtime.video import image_paths, read_image
+    from calibration.data.frames import drawn_frame
+    from runtime.video import read_image
 
     if folder is None:
-        return [drawn_frame(size, 11 * i) for i in range(4)]
+        return [drawn_frame(size, 11 * i) for i in range(FRAMES)]
     return [np.asarray(cv2.resize(read_image(path), size[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
-            for path in evenly_spaced(image_paths(Path(folder)), 4)]
+            for path in _chosen(Path(folder))]
 
 
 def _queries(segmenter: Segmenter, frames: list[Frame], queries: int, seconds: float) -> dict[str, Any]:
     """Run for at least `queries` and `seconds`; times in ms of each and its stages; the machine meanwhile."""
-    from benchmarks import machine
+    from benchmarks.conditions import health, load, snapshot
+    from benchmarks.memory import peak_mb, resident_mb
 
     total: list[float] = []
     stages: dict[str, list[float]] = {}
-    before, start, processor = machine.snapshot(), perf_counter(), process_time()
+    before, start, processor = snapshot(), perf_counter(), process_time()
     while len(total) < queries or perf_counter() - start < seconds:
         frame = frames[len(total) % len(frames)]
         began = perf_counter()
@@ -193,7 +223,7 @@ def _queries(segmenter: Segmenter, frames: list[Frame], queries: int, seconds: f
             stages.setdefault(stage, []).append(ms)
     return {"total_ms": total, "stages_ms": stages, "processor_s": process_time() - processor,
             "resident_mb": resident_mb(), "peak_mb": peak_mb(), "before": asdict(before),
-            "after": asdict(machine.snapshot()), "health": machine.health(), "load": machine.load()}
+            "after": asdict(snapshot()), "health": health(), "load": load()}
 
 
 def _masked(segmenter: Segmenter, frame: str) -> dict[str, str]:
@@ -224,31 +254,6 @@ def _warm_up(segmenter: Segmenter, frames: list[Frame]) -> dict[str, Any]:
             return {"queries": queries, "settled": True}
         last = median
     return {"queries": queries, "settled": False}
-
-
-def resident_mb() -> float | None:
-    """Memory of this process that lies in RAM now; None where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        return None
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def peak_mb() -> float | None:
-    """The most memory that this process ever had in RAM; None where the system does not tell."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        # Not getrusage there: a process begins with the peak of the one that started it (getrusage(2), ru_maxrss).
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
-    except (OSError, IndexError):
-        pass  # no Linux
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, kilobytes here
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 if __name__ == "__main__":

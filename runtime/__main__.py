@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from runtime import cli
+from runtime import board, cli
 from runtime.errors import EdgesegError, UserError
 from runtime.files import check_writable, write_text
 from runtime.signals import Held
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _outputs(parser.add_argument_group("outputs"))
     _speed(parser.add_argument_group("speed"))
     _time(parser.add_argument_group("several frames at once"))
-    return cli.run(_command, parser, argv)
+    board.add_flags(parser)
+    return cli.run(lambda args: _command(args, parser), parser, argv)
 
 
 def _time(group: argparse._ArgumentGroup) -> None:
@@ -83,12 +84,16 @@ def _speed(group: argparse._ArgumentGroup) -> None:
                        "remember it for this artifact and machine")
 
 
-def _command(args: argparse.Namespace) -> int:
+def _command(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from runtime.timing import StageTimes
     from runtime.video import quiet_opencv
 
     quiet_opencv()
     _check(args)
+    if on := board.wanted(args):
+        from runtime import away
+
+        return away.run(args, parser, on)
     if args.tune:
         _tune(args.artifact, args.engine)
     times = StageTimes()

@@ -2,7 +2,8 @@
 
     EdgesegError
     ├── UserError            2   the input cannot be used: what was received, what was expected, what to type next
-    │   └── MissingLibrary   2   an optional package is not installed: the extra that brings it
+    │   ├── MissingLibrary   2   an optional package is not installed: the extra that brings it
+    │   └── BoardUnusable    2   a board is not reached, or full: nothing that is asked of it can be done
     ├── GateFailed           1   a verification gate did not hold; nothing was left behind
     ├── StageFailed          1   a stage of a running stream failed: which one, and at which frame
     └── Incomplete           1   the work broke off; what was finished before is kept and valid
@@ -47,6 +48,10 @@ class MissingLibrary(UserError):
     def __init__(self, package: str, purpose: str, extra: str) -> None:
         super().__init__(f"{purpose} needs the package {package!r}, which is not installed",
                          try_=f"pip install 'edgeseg[{extra}]'")
+
+
+class BoardUnusable(UserError):
+    """A board is not reached, or has no room: whatever else is asked of it would fail too."""
 
 
 class GateFailed(EdgesegError):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from runtime.board import Board
+from tests import boards
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("runtime", "calibration", "export", "benchmarks", "edgeseg")
@@ -26,3 +30,16 @@ def data() -> Path:
 def _sigint_interrupts() -> None:
     """A shell that starts us in the background ignores SIGINT, and every process that a test interrupts would too."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home folder of the board that a shell stands in for; `boards.HERE` is its address."""
+    return boards.stand_in(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+    """A board behind a real sshd."""
+    with boards.sshd(tmp_path, monkeypatch) as board:
+        yield board

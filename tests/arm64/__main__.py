@@ -15,7 +15,8 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,15 +58,14 @@ def _command(args: argparse.Namespace) -> int:
         raise UserError(f"{', '.join(sorted(unknown))} was asked for; known: {', '.join([*NETWORKS, *ENGINES])}")
     cli.check_folder(args.out)
     args.out.mkdir(parents=True, exist_ok=True)
-    files = {precision: [artifact(args.out, name, precision, ending, args.data) for name in networks
-                         for ending in sorted({ENGINES[engine] for engine in engines})]
-             for precision in ("fp32", "int8")}
     frames = save_frames(args.data, args.frames, args.out / "frames.npy")
-    inputs = _digest([*(path for paths in files.values() for path in paths), frames])
+    inputs = _digest(frames)
     rows = _earlier(args.out / "report.json", inputs)
     if rows:
         print(f"{len(rows)} rows are there and hold; the rest follows")
-    for row in _rows(files, engines, frames, args.out, [row.key for row in rows]):
+    files = {(precision, engine): partial(_artifacts, args, networks, precision, ENGINES[engine])
+             for engine in engines for precision in ("fp32", "int8")}
+    for row in _rows(files, frames, args.out, {row.key for row in rows}):
         rows.append(row)
         print(line(row), flush=True)
         report = {"inputs": inputs, "rows": [dataclasses.asdict(row) for row in rows]}
@@ -77,27 +77,29 @@ def _command(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(files: dict[str, list[Path]], engines: Sequence[str], frames: Path, out: Path,
-          done: Sequence[tuple[str, ...]]) -> Iterator[Row]:
-    """Every row that is not among the keys in `done`."""
-    if ("import", FLOAT_CPU, "", "") not in done:
+def _rows(files: Mapping[tuple[str, str], Callable[[], list[Path]]], frames: Path, out: Path,
+          done: Collection[tuple[str, ...]]) -> Iterator[Row]:
+    """Every row that is not among the keys in `done`; artifacts are made when their engine's turn comes."""
+    if suite.key("import", FLOAT_CPU) not in done:
         yield suite.imports(FLOAT_CPU)
-    for engine in engines:
-        for precision, cpus in (("fp32", [FLOAT_CPU]), ("int8", INT8_CPUS)):
-            for cpu in cpus:
-                read = [path for path in files[precision] if path.suffix == f".{ENGINES[engine]}"
-                        and ("masks", cpu, engine, path.name) not in done]
-                if read:
-                    yield from suite.masks(cpu, engine, read, frames, out / "masks")
-    yield from suite.runtime_tests(FLOAT_CPU, out, [what for what, *_ in done])
+    yield from suite.runtime_tests(FLOAT_CPU, out, done)
+    for (precision, engine), made in files.items():
+        for cpu in (FLOAT_CPU,) if precision == "fp32" else INT8_CPUS:
+            missing = [path for path in made() if suite.key("masks", cpu, engine, path) not in done]
+            if missing:
+                yield from suite.masks(cpu, engine, missing, frames, out / "masks")
 
 
-def _digest(inputs: Sequence[Path]) -> str:
-    """Of what the rows depend on: artifacts and frames, the code that is run there, and the machine itself."""
+def _artifacts(args: argparse.Namespace, networks: Sequence[str], precision: str, ending: str) -> list[Path]:
+    return [artifact(args.out, name, precision, ending, args.data) for name in networks]
+
+
+def _digest(frames: Path) -> str:
+    """Of what all rows depend on: the frames, the code that is run there, and the machine itself."""
     code = [path for folder in ("runtime", "tests/runtime", "tests/arm64") for path in (ROOT / folder).rglob("*.*")
             if path.suffix in (".py", ".txt") and path != Path(__file__)]
     digest = hashlib.sha256()
-    for path in [*sorted(code), *inputs]:
+    for path in [*sorted(code), frames]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from runtime.artifact import open_artifact
 from runtime.errors import UserError
 from tests.arm64.root import interpreter
 
@@ -41,7 +42,7 @@ class Row:
     Attributes:
         what: "import", "masks", or a key of `TESTS`.
         cpu: qemu's model, a key of `tests.arm64.root.CPUS`.
-        engine, artifact: of masks; empty elsewhere.
+        engine, artifact, sha256: of masks; empty elsewhere.
         passed: whether it is as it must be; None where it is only reported.
         agreement: of masks: share of pixels with x86's class, 0..1; None elsewhere, and where no mask came.
         differing: of masks: pixels with another class than x86's.
@@ -58,11 +59,17 @@ class Row:
     differing: int | None = None
     as_fp32: tuple[float, float] | None = None
     said: str = ""
+    sha256: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> tuple[str, ...]:
         """What tells it from other rows."""
-        return self.what, self.cpu, self.engine, self.artifact
+        return self.what, self.cpu, self.engine, self.artifact, self.sha256
+
+
+def key(what: str, cpu: str, engine: str = "", artifact: Path | None = None) -> tuple[str, ...]:
+    """What a row about these will have as its key."""
+    return what, cpu, engine, artifact.name if artifact else "", open_artifact(artifact)[0].sha256 if artifact else ""
 
 
 def imports(cpu: str) -> Row:
@@ -77,21 +84,19 @@ def masks(cpu: str, engine: str, artifacts: Sequence[Path], frames: Path, folder
     Args:
         artifacts: engine files of one precision, which their JSON names.
         frames: .npy, uint8 [N, H, W, 3] BGR.
-        folder: where masks go; this machine's are used again.
+        folder: where masks go.
     """
     here, there = folder / f"{engine}-x86-64", folder / f"{engine}-{cpu}"
     for path in (here, there):
         path.mkdir(parents=True, exist_ok=True)
-    absent = [path for path in artifacts if not (here / f"{path.name}.npy").exists()]
-    if absent:
-        done = _run_masks([sys.executable], frames, here, engine, absent)
-        if done.returncode:
-            raise UserError(f"{engine} does not run here ({_last(done)}); expected masks to hold Arm64's against")
+    done = _run_masks([sys.executable], frames, here, engine, artifacts)
+    if done.returncode:
+        raise UserError(f"{engine} does not run here ({_last(done)}); expected masks to hold Arm64's against")
     for path in artifacts:
         (there / f"{path.name}.npy").unlink(missing_ok=True)
     done = _run_masks([interpreter(cpu)], frames, there, engine, artifacts)
     for path in artifacts:
-        yield _compared(path, cpu, engine, here, there, done)
+        yield replace(_compared(path, cpu, engine, here, there, done), sha256=open_artifact(path)[0].sha256)
 
 
 def _compared(path: Path, cpu: str, engine: str, here: Path, there: Path,
@@ -112,19 +117,19 @@ def _compared(path: Path, cpu: str, engine: str, here: Path, there: Path,
     return Row("masks", cpu, engine, path.name, None, agreement, differing, as_fp32, said)
 
 
-def runtime_tests(cpu: str, folder: Path, done: Sequence[str] = ()) -> Iterator[Row]:
-    """The runtime's own tests, run there, but for those in `done`; `folder` gets what pytest wrote."""
+def runtime_tests(cpu: str, folder: Path, done: Collection[tuple[str, ...]] = ()) -> Iterator[Row]:
+    """The runtime's own tests, run there, but for those with a key in `done`; `folder` gets what pytest wrote."""
     for what, words in TESTS.items():
-        if what in done:
+        if key(what, cpu) in done:
             continue
         files = [f"tests/runtime/{word}" if word.endswith(".py") else word for word in words]
         record = folder / f"{what.split()[0]}-{cpu}.xml"
         record.unlink(missing_ok=True)
-        done = _inside(interpreter(cpu), "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={record}", *files)
+        ended = _inside(interpreter(cpu), "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={record}", *files)
         count = dict(ElementTree.parse(record).getroot()[0].attrib) if record.exists() else {}
         ran = int(count.get("tests", 0)) - int(count.get("skipped", 0))
         said = f"{ran} tests, {count.get('failures', 0)} failed, {count.get('skipped', 0)} skipped" if count else ""
-        yield Row(what, cpu, passed=done.returncode == 0 and ran > 0, said=said or _last(done))
+        yield Row(what, cpu, passed=ended.returncode == 0 and ran > 0, said=said or _last(ended))
 
 
 def _run_masks(python: Sequence[object], frames: Path, folder: Path, engine: str,

@@ -125,6 +125,6 @@ def test_the_same_command_goes_on_after_the_last_row_and_begins_anew_when_someth
     assert _earlier(report, "another") == []
     frames = tmp_path / "frames.npy"
     frames.write_bytes(b"a")
-    before = _digest([frames])
+    before = _digest(frames)
     frames.write_bytes(b"b")
-    assert _digest([frames]) != before
+    assert _digest(frames) != before

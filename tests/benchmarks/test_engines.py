@@ -14,7 +14,7 @@ from benchmarks.measurement import append
 from benchmarks.page.candidates import joined
 from benchmarks.page.turns import ratio, refusals, table
 from benchmarks.page.verdict import verdict
-from benchmarks.sweep import Candidate, Sweep
+from benchmarks.plan import Candidate, Sweep
 from export.target import targets
 from runtime import sessions
 from runtime.artifact import open_artifact

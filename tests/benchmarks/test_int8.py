@@ -15,7 +15,7 @@ from benchmarks import int8, sweep
 from benchmarks.int8 import OTHERS, duels, made, main
 from benchmarks.measurement import row
 from benchmarks.page.candidates import joined
-from benchmarks.sweep import Candidate, Sweep
+from benchmarks.plan import Candidate, Sweep
 from calibration.data.coverage import choose
 from calibration.data.frames import drawn_frame
 from runtime.artifact import open_artifact

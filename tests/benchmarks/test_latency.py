@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks import latency
-from benchmarks.latency import Rule, main, measure, table
+from benchmarks.latency import main, measure, table
 from benchmarks.measurement import Measurement, read
+from benchmarks.rounds import Rule
 from benchmarks.worker import Worker
 from runtime.artifact import json_path
 from runtime.errors import Incomplete, UserError

@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks import measurement, phone
 from benchmarks.accuracy import evaluate
-from benchmarks.latency import Rule
 from benchmarks.page.candidates import joined
+from benchmarks.rounds import Rule
 from benchmarks.told import Refused, read
 from calibration.data.frames import drawn_frame
 from calibration.data.labels import find_pairs, label_map
@@ -132,8 +132,9 @@ def test_heat_is_kept_as_a_curve_and_as_the_last_minute(run):
     send_masks(run)
     run.take_result({}, result(run, thermal=[[5, 10.0], [40, 20.0], [95, 30.0], [100, 40.0]]))
     latency = measurement.read(run.rows)[0]
-    assert latency.values["sustained_p50_ms"] == 30.0
-    assert latency.details["thermal"][0] == [5, 10.0]
+    assert (latency.values["first_fps"], latency.values["sustained_fps"]) == (100.0, pytest.approx(1000 / 30))
+    assert latency.details["sustained"] == {"at_s": [5, 40, 95, 100], "fps": [100, 50, pytest.approx(1000 / 30), 25],
+                                            "temperature_c": [None] * 4, "clock_mhz": [None] * 4}
 
 
 @pytest.mark.slow

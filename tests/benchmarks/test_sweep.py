@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import complexity, latency, roofline, sweep
-from benchmarks.latency import Record, Rule
+from benchmarks import complexity, roofline, rounds, steps, sweep
 from benchmarks.measurement import Measurement, read, row, to_line
 from benchmarks.original import Original, Seen, seen
 from benchmarks.page.candidates import joined, skipped
-from benchmarks.sweep import Candidate, Sweep, candidates, main, run
+from benchmarks.plan import Candidate, Sweep, candidates, engines_by_target
+from benchmarks.rounds import Record, Rule
+from benchmarks.sweep import main, run
 from calibration.data.frames import drawn_frame
 from calibration.data.labels import LabelMap, Pair
 from export.build import build
@@ -65,9 +66,9 @@ def plan(data: Path, engine: Path, profile: Measurement, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(sweep, "exported", exported)
     monkeypatch.setattr(Original, "seen", network)
-    monkeypatch.setattr(sweep, "Remote", lambda path, engine, on: Segmenter.open(path, engine=engine))  # in a moment
+    monkeypatch.setattr(steps, "Remote", lambda path, on, engine: Segmenter.open(path, engine=engine))  # in a moment
     monkeypatch.setattr(Record, "complaints", lambda record: ())  # as on an idle machine
-    monkeypatch.setattr(latency, "QUICK", Rule(4, 0, 2, quick=True))
+    monkeypatch.setattr(rounds, "QUICK", Rule(4, 0, 2, quick=True))
     monkeypatch.setattr(roofline, "measure", lambda path, threads, runs: profile)
     return Sweep(data, None, tmp_path, (1,), {"onnx": ("onnx", "openvino"), "coreml": ()}, True, 3)
 
@@ -133,12 +134,12 @@ def test_pixels_kept_and_points_lost_are_those_against_the_network_in_torch(plan
 def test_an_engine_that_refuses_the_file_or_ends_by_it_is_skipped_and_the_others_are_measured(
         plan: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (UserError("GridSample is unknown to it"), Incomplete("the process ended with code -11")):
-        def opened(path: Path, engine: str, on: None, error: Exception = error) -> Segmenter:
+        def opened(path: Path, on: None, engine: str, error: Exception = error) -> Segmenter:
             if engine == "openvino":
                 raise error
             return Segmenter.open(path, engine=engine)
 
-        monkeypatch.setattr(sweep, "Remote", opened)
+        monkeypatch.setattr(steps, "Remote", opened)
         plan.rows.unlink(missing_ok=True)
         run(plan, [TINY], silent)
         assert [(entry.engine, entry.details["reason"]) for entry in read(plan.rows) if entry.kind == "skipped"] == [
@@ -191,10 +192,10 @@ def test_an_engine_that_cannot_run_here_is_skipped_with_its_reason_and_not_forgo
 
 
 def test_targets_and_engines_are_told_apart_by_their_names() -> None:
-    assert sweep.engines_by_target("onnx,openvino") == {"onnx": ("onnx", "openvino")}
-    assert sweep.engines_by_target("openvino,openvino-bf16") == {"onnx": ("openvino", "openvino-bf16")}
+    assert engines_by_target("onnx,openvino") == {"onnx": ("onnx", "openvino")}
+    assert engines_by_target("openvino,openvino-bf16") == {"onnx": ("openvino", "openvino-bf16")}
     if engines()["coreml"].hindrance():
-        assert sweep.engines_by_target("coreml") == {"coreml": ()}
+        assert engines_by_target("coreml") == {"coreml": ()}
 
 
 def test_weights_are_named_for_one_network_or_for_all_others() -> None:

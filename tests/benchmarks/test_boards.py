@@ -1,0 +1,189 @@
+"""Benchmarks on a board: its rows name it, and a connection that is lost loses none."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks import accuracy, latency, pipeline, rounds, sweep
+from benchmarks.measurement import read
+from benchmarks.original import Original, seen
+from benchmarks.page.candidates import joined
+from benchmarks.plan import Candidate, Sweep
+from benchmarks.remote import Remote
+from benchmarks.rounds import Record, Rule
+from benchmarks.worker import Worker
+from runtime import Segmenter, board, carry
+from runtime.board import Board
+from runtime.errors import BoardUnusable, Incomplete, UserError
+from tests import boards, colours
+from tests.arm64.root import interpreter
+from tests.boards import HERE
+
+
+def test_latency_is_measured_there_and_the_row_names_the_board(home, tmp_path, monkeypatch, capsys):
+    path = colours.artifact(tmp_path / "artifact")
+    monkeypatch.setattr(latency, "QUICK", Rule(queries=4, seconds=0, rounds=2, quick=True))
+    rows = tmp_path / "rows.jsonl"
+    words = [str(path), "--quick", "--on", "ssh://pi@board", "--python", sys.executable, "--rows", str(rows)]
+    assert latency.main(words) == 0, capsys.readouterr().err
+    (entry,) = read(rows)
+    assert entry.machine["board"] == "pi@board"
+    assert entry.machine["cores"] >= 1
+    assert (entry.samples, entry.engine) == (4, "onnx")
+    assert "cold_start_ms" not in entry.values  # two clocks
+    assert entry.values["p50_ms"] > 0
+    assert {path.name for path in (home / board.FOLDER).rglob("*.onnx*")} == {path.name, f"{path.name}.json"}
+
+
+RULE = Rule(queries=4, seconds=0, rounds=4, quick=True)
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch) -> Sweep:
+    """A sweep over an artifact that is there, on the board."""
+    path, data = colours.artifact(tmp_path / "artifact"), tmp_path / "data"
+    for part, image in (("images", colours.numbered(5)), ("labels", np.zeros((16, 48), np.uint8))):
+        (data / part).mkdir(parents=True)
+        cv2.imwrite(str(data / part / "0.png"), image)
+    def network(original, artifact, pairs, mapping):
+        with Segmenter.open(path) as segmenter:
+            return seen(segmenter, pairs, mapping)
+
+    monkeypatch.setattr(sweep, "exported", lambda candidate, plan, say: path)
+    monkeypatch.setattr(Original, "seen", network)
+    monkeypatch.setattr(rounds, "QUICK", RULE)
+    monkeypatch.setattr(Record, "complaints", lambda record: ())  # as on an idle board
+    return Sweep(data, None, tmp_path / "out", (1, 2), {"onnx": ("onnx",)}, True, None, HERE)
+
+
+COLOURS = Candidate("colours", (16, 48), "onnx", "fp32", None)
+
+
+def cut(patch: pytest.MonkeyPatch, after: int) -> list[float]:
+    """End the connection when so many queries were answered; the list gets the time of each."""
+    ask, answered = Worker.ask, []
+
+    def until(worker: Worker, **request):
+        if len(answered) == after and "queries" in request:
+            worker._process.kill()
+        answer = ask(worker, **request)
+        answered.extend(answer.get("total_ms", ()))
+        return answer
+
+    patch.setattr(Worker, "ask", until)
+    return answered
+
+
+def kinds(rows):
+    return [(entry.kind, entry.machine.get("board")) for entry in rows]
+
+
+def test_a_sweep_on_a_board_goes_on_after_the_last_round_before_the_connection_was_cut(home, plan, monkeypatch):
+    with monkeypatch.context() as patch:
+        before = cut(patch, 5)  # in the third round: two contenders have one query in each
+        with pytest.raises(Incomplete, match="ended with code -9"):
+            sweep.run(plan, [COLOURS], lambda line: None)
+    first = read(plan.rows)
+    assert kinds(first) == [("complexity", None), ("accuracy", "pi@board:2222")]
+    with monkeypatch.context() as patch:
+        after = cut(patch, -1)
+        sweep.run(plan, [COLOURS], lambda line: None)
+    rows = read(plan.rows)
+    assert rows[:2] == first
+    assert kinds(rows[2:]) == [("latency", "pi@board:2222")] * 2
+    assert len(after) == 4  # two rounds of the two contenders
+    kept = sorted(ms for entry in rows[2:] for ms in entry.details["rounds_ms"])
+    assert kept == sorted([*before[:4], *after])
+    assert [entry.details["rounds_of_a_run_that_broke_off"] for entry in rows[2:]] == [2, 2]
+    assert [path.name for path in plan.out.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_board_beside_this_machine_is_told_apart_and_has_its_own_accuracy(home, plan):
+    sweep.run(plan, [COLOURS], lambda line: None)
+    rows = read(plan.rows)
+    here = replace(rows[2], machine={"cpu": "another"})
+    found = joined([*rows, here])
+    assert {candidate.machine.split(", ")[0] for candidate in found} == {"pi@board:2222", "another"}
+    assert {candidate.miou for candidate in found if "pi@" in candidate.machine} == {rows[1].values["miou"]}
+
+
+def test_a_board_that_is_gone_ends_a_sweep_and_is_no_reason_to_skip_what_is_left(home, plan, tmp_path):
+    boards.script(tmp_path / "bin" / "ssh", "echo 'ssh: connect to host board: Connection refused' >&2; exit 255")
+    with pytest.raises(BoardUnusable, match=r"not reached .*refused"):
+        sweep.run(plan, [COLOURS, replace(COLOURS, precision="int8")], lambda line: None)
+    assert kinds(read(plan.rows)) == [("complexity", None)]
+
+
+def test_a_board_that_lacks_an_engine_is_told_before_anything_is_exported(home, plan, monkeypatch, capsys):
+    monkeypatch.setattr(carry, "engine_packages", lambda engine: [[f"{engine}-9"]])
+    words = ["--models", "lraspp", "--sizes", "8x8", "--data", str(plan.data), "--out", str(plan.out)]
+    assert sweep.main([*words, "--on", "ssh://pi@board", "--python", sys.executable]) == 2
+    assert "lacks onnx-9" in capsys.readouterr().err
+    assert not plan.out.exists()
+
+
+def test_masks_of_a_board_are_judged_as_ours(home, plan, tmp_path, capsys):
+    path = colours.artifact(tmp_path / "artifact")
+    words = [str(path), "--data", str(plan.data), "--threads", "1"]
+    assert accuracy.main([*words, "--json", str(tmp_path / "here.json")]) == 0
+    assert accuracy.main([*words, "--json", str(tmp_path / "there.json"), "--on", "ssh://pi@board", "--python",
+                          sys.executable]) == 0
+    here, there = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("here", "there"))
+    assert there.pop("board") == "pi@board"
+    assert here == there
+
+
+@pytest.mark.slow
+def test_a_pipeline_on_a_board_sends_its_row_here(home, tmp_path, capfd):
+    path, clip = colours.artifact(tmp_path / "artifact"), colours.clip(tmp_path / "clip.avi", 4)
+    words = [str(path), "--source", str(clip), "--frames", "3", "--rounds", "1", "--rows", str(tmp_path / "rows.jsonl")]
+    assert pipeline.main([*words, "--on", "ssh://pi@board", "--python", sys.executable]) == 0, capfd.readouterr().err
+    (entry,) = read(tmp_path / "rows.jsonl")
+    assert (entry.kind, entry.machine["board"], entry.samples) == ("pipeline", "pi@board", 3)
+    assert entry.details["source"] == str(clip)
+    assert "× engine only" in capfd.readouterr().out
+    assert [path.name for path in (home / board.FOLDER).iterdir() if path.name.startswith(".")] == []
+
+
+def test_masks_of_the_board_are_the_engines_own(home, tmp_path):
+    path, frame = colours.artifact(tmp_path), colours.numbered(1234, (33, 97))
+    with Remote(path, HERE, "onnx") as there, Segmenter.open(path) as segmenter:
+        assert np.array_equal(there(frame).mask, segmenter(frame).mask)
+
+
+def test_a_connection_that_is_lost_is_told_and_leaves_nothing_running(home, tmp_path):
+    path = colours.artifact(tmp_path / "artifact")
+    with Worker(path, 1, None, None, HERE) as worker:
+        worker._process.kill()
+        with pytest.raises(Incomplete, match="ended with code -9"):
+            worker.ask(queries=1, seconds=0)
+    with Worker(path, 1, None, None, HERE) as worker:
+        assert worker._process.stdin is not None
+        worker._process.stdin.close()  # what sshd does when the connection is gone
+        worker._process.stdin = None
+        assert worker._process.wait(60) == 0
+
+
+def test_an_interpreter_without_a_board_is_the_users_mistake(capsys, tmp_path):
+    assert latency.main([str(colours.artifact(tmp_path)), "--python", "python3.11"]) == 2
+    assert "--python python3.11 goes with --on" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_emulated_arm64_board_behind_a_real_sshd_fills_a_row(loopback, tmp_path):
+    try:
+        python = interpreter("cortex-a76")
+    except UserError as error:
+        pytest.skip(str(error))
+    path = colours.artifact(tmp_path / "artifact")
+    rule = Rule(queries=2, seconds=0, rounds=1, quick=True)
+    (entry,) = latency.measure([(path, None)], rule=rule, on=Board("board", python=str(python)))
+    assert entry.machine["board"] == "board"
+    assert "asimddp" in entry.machine["instructions"]
+    assert entry.samples == 2
