@@ -13,7 +13,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,14 +118,8 @@ def evaluate(segmenter: Masks, pairs: Sequence[Pair], mapping: LabelMap,
         keep(mask)
         return mask
 
-    return measure(segment, _shown(read_pairs(pairs, mapping), len(pairs)), segmenter.artifact.classes)
-
-
-def _shown(frames: Iterator[tuple[str, Mask, Mask]], total: int) -> Iterator[tuple[str, Mask, Mask]]:
-    for number, frame in enumerate(frames, 1):
-        if sys.stderr.isatty():
-            print(f"\r{number}/{total}  {frame[0]}\033[K", end="\n" if number == total else "", file=sys.stderr)
-        yield frame
+    frames = cli.progress(read_pairs(pairs, mapping), len(pairs), "frames")
+    return measure(segment, frames, segmenter.artifact.classes)
 
 
 def summary(accuracy: Accuracy) -> dict[str, Any]:

@@ -34,10 +34,6 @@ class Ceilings:
         """FLOP per byte from which on a layer is limited by arithmetic rather than by memory."""
         return self.gflops / self.gbytes
 
-    def attainable(self, intensity: float) -> float:
-        """GFLOP/s that the roof allows at `intensity` FLOP per byte."""
-        return min(self.gflops, intensity * self.gbytes)
-
 
 def measured_ceilings(threads: int) -> Ceilings:
     """Measure both, with as many threads as the network will have."""

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-RESAMPLES = 1000
-LEVEL = 0.95
+from calibration.judge import bootstrap
 
 Rounds = Sequence[Sequence[float]]
 """Samples of one thing, round by round. Rounds of things measured in turn belong together by position."""
@@ -16,13 +15,13 @@ Interval = tuple[float, float, float]
 """(estimate, low, high)."""
 
 
-def median_interval(rounds: Rounds, level: float = LEVEL) -> Interval:
+def median_interval(rounds: Rounds, level: float = bootstrap.LEVEL) -> Interval:
     """The median of all samples, and where it lies with probability `level`."""
-    medians = [_median(rounds, pick) for pick in _picks(len(rounds), 0)]
-    return (_median(rounds, range(len(rounds))), *_percentiles(medians, level))
+    medians = [_median(rounds, times) for times in bootstrap.draws(len(rounds))]
+    return (_median(rounds), *bootstrap.interval(medians, level))
 
 
-def ratio_interval(a: Rounds, b: Rounds, *, paired: bool, level: float = LEVEL) -> Interval:
+def ratio_interval(a: Rounds, b: Rounds, *, paired: bool, level: float = bootstrap.LEVEL) -> Interval:
     """The median of `b` over that of `a`, and where the ratio lies with probability `level`.
 
     Args:
@@ -32,22 +31,13 @@ def ratio_interval(a: Rounds, b: Rounds, *, paired: bool, level: float = LEVEL) 
         level: of the interval.
     """
     assert not paired or len(a) == len(b)
-    picks = _picks(len(a), 0)
-    others = picks if paired else _picks(len(b), 1)
-    ratios = [_median(b, other) / _median(a, pick) for pick, other in zip(picks, others)]
-    estimate = _median(b, range(len(b))) / _median(a, range(len(a)))
-    return (estimate, *_percentiles(ratios, level))
+    of_a = bootstrap.draws(len(a))
+    of_b = of_a if paired else bootstrap.draws(len(b), seed=1)
+    ratios = [_median(b, times_b) / _median(a, times_a) for times_a, times_b in zip(of_a, of_b)]
+    return (_median(b) / _median(a), *bootstrap.interval(ratios, level))
 
 
-def _picks(rounds: int, seed: int) -> npt.NDArray[np.int64]:
-    """[RESAMPLES, rounds] positions drawn with replacement; the same ones every time."""
-    return np.random.default_rng(seed).integers(0, rounds, (RESAMPLES, rounds))
-
-
-def _median(rounds: Rounds, pick: Sequence[int] | npt.NDArray[np.int64] | range) -> float:
-    return float(np.median(np.concatenate([np.asarray(rounds[i]) for i in pick])))
-
-
-def _percentiles(values: Sequence[float], level: float) -> tuple[float, float]:
-    low, high = np.percentile(values, (50 * (1 - level), 50 * (1 + level)))
-    return float(low), float(high)
+def _median(rounds: Rounds, times: npt.NDArray[np.int64] | None = None) -> float:
+    """Of all samples; `times` says how often each round is among them, None once each."""
+    return float(np.median(np.concatenate([np.tile(samples, n) for samples, n in
+                                           zip(rounds, np.ones(len(rounds), int) if times is None else times)])))

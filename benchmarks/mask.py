@@ -163,7 +163,8 @@ def compare(contenders: dict[str, Method], frames: Sequence[Logits], rounds: int
 
     milliseconds: dict[str, list[float]] = {name: [] for name in contenders}
     differing, wrong = dict.fromkeys(contenders, 0), dict.fromkeys(contenders, 0)
-    for turn in range(rounds + 1):  # the first one warms caches up and counts the differences
+    # The first round warms caches up and counts the differences.
+    for turn in cli.progress(range(rounds + 1), rounds + 1, "rounds"):
         for logits in frames:
             reference = None
             for name, method in contenders.items():
@@ -176,8 +177,6 @@ def compare(contenders: dict[str, Method], frames: Sequence[Logits], rounds: int
                 else:
                     differing[name] += int((classes != reference).sum())
                     wrong[name] += beyond_rounding(logits, classes, reference, align_corners)
-        if sys.stderr.isatty():
-            print(f"\rround {turn} of {rounds}", end="" if turn < rounds else "\n", file=sys.stderr, flush=True)
 
     first = np.array(next(iter(milliseconds.values())))
     titles = ("median ms", "p90 ms", "best ms", "faster", "pixels differ", "wrong")

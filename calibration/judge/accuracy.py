@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from calibration.judge import bootstrap
+
 IGNORE = 255
 """The usual label of pixels that nobody classified."""
 
@@ -140,21 +142,17 @@ class Accuracy:
         known = ~np.isnan(per_class)
         return _ratio(np.where(known, per_class, 0).sum(-1), known.sum(-1))
 
-    def interval(self, draws: int = 1000, share: float = 0.95, seed: int = 0) -> tuple[float, float]:
-        """Bootstrap interval of `miou`: frames drawn anew, with replacement (Efron, percentile method).
+    def interval(self) -> tuple[float, float]:
+        """95 % bootstrap interval of `miou`: frames drawn anew, with replacement.
 
         It says how much the figure depends on which frames were labelled. Frames of one video resemble each other, so
         that for streets never seen the true interval is wider.
         """
-        frames = len(self.frames)
-        weights = np.random.default_rng(seed).multinomial(frames, np.full(frames, 1 / frames), draws)
-        sums = np.tensordot(weights, self.counts, axes=1)
-        values = np.nanmean(iou(sums), axis=-1)
-        low, high = np.quantile(values, [(1 - share) / 2, (1 + share) / 2])
-        return float(low), float(high)
+        sums = np.tensordot(bootstrap.draws(len(self.frames)), self.counts, axes=1)
+        return bootstrap.interval(np.nanmean(iou(sums), axis=-1))
 
 
-def drop_interval(ours: Counts, theirs: Counts, draws: int = 1000) -> tuple[float, float]:
+def drop_interval(ours: Counts, theirs: Counts) -> tuple[float, float]:
     """95 % bootstrap interval of the mIoU, 0..1, that `ours` lies below `theirs`.
 
     The same frames are drawn for both, so that what is hard for both cancels.
@@ -162,12 +160,10 @@ def drop_interval(ours: Counts, theirs: Counts, draws: int = 1000) -> tuple[floa
     Args:
         ours: [N, C, C], see `confusion`.
         theirs: the same of the same frames.
-        draws: how often.
     """
-    weights = np.random.default_rng(0).multinomial(len(ours), np.full(len(ours), 1 / len(ours)), draws)
+    weights = bootstrap.draws(len(ours))
     mine, others = (np.nanmean(iou(np.tensordot(weights, counts, axes=1)), axis=-1) for counts in (ours, theirs))
-    low, high = np.quantile(others - mine, [0.025, 0.975])
-    return float(low), float(high)
+    return bootstrap.interval(others - mine)
 
 
 def measure(segment: Callable[[Mask], Mask], frames: Iterable[tuple[str, Mask, Mask]], classes: tuple[str, ...],

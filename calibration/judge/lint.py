@@ -61,6 +61,11 @@ def lint(model: onnx.ModelProto) -> list[Finding]:
     return [finding for rule in _RULES for finding in rule(graph)]
 
 
+def integer_types(model: onnx.ModelProto) -> list[Finding]:
+    """What TensorRT would refuse or misread of a graph's integers; empty where there are none, or all are right."""
+    return list(_integer_types(_Graph(model)))
+
+
 class _Graph:
     def __init__(self, model: onnx.ModelProto) -> None:
         from onnx import numpy_helper
@@ -101,9 +106,10 @@ def _integer_types(graph: _Graph) -> Iterator[Finding]:
         if stored is not None and stored.data_type == TensorProto.INT32:
             yield Finding(node.name, "an INT32 tensor (a bias) is dequantised", "TensorRT refuses it; expected float")
         elif (zero is None and node.op_type == "QuantizeLinear") or (
-                zero is not None and zero.data_type == TensorProto.UINT8):
-            yield Finding(node.name, "uint8 integers", "TensorRT reads them as int8 with a mere warning, and every "
-                          "value above 127 is wrong; expected int8")
+                zero is not None and zero.data_type != TensorProto.INT8):
+            kind = TensorProto.DataType.Name(zero.data_type if zero else TensorProto.UINT8).lower()
+            yield Finding(node.name, f"{kind} integers", "TensorRT reads uint8 as int8 with a mere warning, so that "
+                          "every value above 127 is wrong; expected int8")
         if zero is not None and graph.array(node.input[2]).any():
             yield Finding(node.name, "a zero-point other than 0", "TensorRT refuses it; expected symmetric ranges")
 

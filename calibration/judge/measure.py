@@ -13,6 +13,7 @@ import numpy.typing as npt
 from calibration.data.coverage import Chosen
 from calibration.data.frames import evenly_spaced
 from calibration.data.labels import find_pairs, label_map, read_pairs
+from calibration.judge import bootstrap
 from calibration.judge.accuracy import Accuracy, confusion, drop_interval, miou
 from runtime.artifact import Artifact
 from runtime.cli import progress
@@ -160,16 +161,15 @@ class Judge:
         classes = self._artifact.classes
         return Accuracy(classes, self.exam.names, score.counts, np.zeros((len(self.exam.names), len(classes), 2), int))
 
-    def drop_interval(self, score: Score, draws: int = 1000) -> tuple[float, float]:
+    def drop_interval(self, score: Score) -> tuple[float, float]:
         """95 % bootstrap interval of `drop`: the same frames are drawn for both, so that what is hard for both
         cancels."""
         if self.exam.labels:
-            low, high = drop_interval(score.counts, self.reference.counts, draws)
+            low, high = drop_interval(score.counts, self.reference.counts)
             return 100 * low, 100 * high
         n = len(self.exam.names)
-        weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), draws)
-        low, high = np.quantile(100 * (1 - weights @ score.agreement / n), [0.025, 0.975])
-        return float(low), float(high)
+        values = 100 * (1 - bootstrap.draws(n) @ score.agreement / n)
+        return bootstrap.interval(values)
 
     def _masks(self, session: Session, label: str) -> list[Mask]:
         segmenter = Segmenter(self._artifact, session)

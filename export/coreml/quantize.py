@@ -13,12 +13,12 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.cli import progress
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def compressed(model: Any, precision: str, session: ReferenceSession, preprocess
     from runtime.video import read_image
 
     ranges = activation_ranges(session.evaluator, (session.inputs(preprocess(read_image(path)))
-                                                   for path in _shown(calibration)))
+                                                   for path in progress(calibration, len(calibration), "calibrating")))
     digest = hashlib.sha256()
     for path in calibration:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -102,15 +102,6 @@ def calibration_frames(folder: Path | None, allow_few: bool) -> list[Path]:
         raise UserError(f"{folder} holds {len(paths)} images; expected {FEW} or more, as ranges from so few are "
                         "mostly chance", try_="--allow-few, if there are no more")
     return evenly_spaced(paths, FEW)
-
-
-def _shown(paths: Sequence[Path]) -> Iterator[Path]:
-    """The paths, with a counter on a terminal."""
-    for number, path in enumerate(paths, 1):
-        if sys.stderr.isatty():
-            print(f"\rcalibrating {number}/{len(paths)}\033[K", end="\n" if number == len(paths) else "",
-                  file=sys.stderr)
-        yield path
 
 
 def activation_ranges(evaluator: Evaluator, inputs: Iterable[Mapping[str, Any]]) -> dict[str, Range]:

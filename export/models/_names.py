@@ -10,8 +10,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from runtime.errors import UserError
-
 
 @dataclass(frozen=True)
 class NameMap:
@@ -47,7 +45,7 @@ def _field(groups: tuple[str, ...], field: re.Match[str]) -> str:
 
 
 def renamed(state: Mapping[str, Tensor], names: NameMap, network: nn.Module) -> dict[str, Tensor]:
-    """A state dict of `names.source` in our names, unchecked.
+    """A state dict of `names.source` in our names; `export.weights.put` says what does not fit.
 
     `module.` prefixes (DataParallel) are removed, and missing batch counters, which older torch did not save, are
     added.
@@ -64,21 +62,4 @@ def renamed(state: Mapping[str, Tensor], names: NameMap, network: nn.Module) -> 
     for name in network.state_dict():
         if name.endswith("num_batches_tracked"):
             new.setdefault(name, torch.zeros((), dtype=torch.int64))
-    return new
-
-
-def translate(state: Mapping[str, Tensor], names: NameMap, network: nn.Module) -> dict[str, Tensor]:
-    """A state dict of `names.source` → one that `network.load_state_dict` takes.
-
-    Raises:
-        UserError: a name is missing, left over or of another shape; the message lists them.
-    """
-    own, new = network.state_dict(), renamed(state, names, network)
-    wrong = [f"missing {name}" for name in own if name not in new]
-    wrong += [f"unknown {name}" for name in new if name not in own]
-    wrong += [f"{name} is {tuple(new[name].shape)}, expected {tuple(own[name].shape)}"
-              for name in own if name in new and new[name].shape != own[name].shape]
-    if wrong:
-        shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
-        raise UserError(f"the weights do not fit; expected those of {names.source} for this network: {shown}")
     return new

@@ -16,8 +16,6 @@ Where paper and ports leave a choice:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -199,29 +197,6 @@ def initialise(network: nn.Module) -> None:
             nn.init.ones_(module.reduce.bias)  # type: ignore[arg-type]
         elif isinstance(module, Block):
             nn.init.zeros_(module.body[-1][-1].weight)  # type: ignore[index]
-
-
-def load_backbone(network: DFANet, state: Mapping[str, Tensor]) -> list[str]:
-    """Start all three backbones from ImageNet weights (§4, "pre-trained backbone"); changes `network` in place.
-
-    Args:
-        network: of the same variant.
-        state: state dict of `dfanet(..., backbone=True)`.
-
-    Returns:
-        The names left untouched because they take joined maps, which the classifier does not have.
-
-    Raises:
-        RuntimeError: `state` is not such a state dict; the message lists the names.
-    """
-    own = network.state_dict()
-    new = {f"backbones.{index}.{name.removeprefix('backbone.')}": value for name, value in state.items()
-           if name.startswith("backbone.") for index in range(3)}
-    new |= {name: value for name, value in state.items() if name.startswith("stem.")}
-    joined = [name for name, value in new.items()
-              if name.startswith(("backbones.1.", "backbones.2.")) and name in own and own[name].shape != value.shape]
-    network.load_state_dict(own | {name: value for name, value in new.items() if name not in joined})
-    return joined
 
 
 def dfanet(classes: int, variant: str = "a", backbone: bool = False) -> nn.Module:

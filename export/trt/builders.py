@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from export.trt.library import Library
+from runtime.cli import status
 from runtime.errors import UserError
 from runtime.files import in_one_piece
 from runtime.sessions._cuda import Gpu
@@ -221,7 +221,6 @@ def _interruptible(trt: Any, config: Any) -> Iterator[None]:
     """Show the build's progress on a terminal, and let Ctrl-C or SIGTERM stop it where the builder allows (an exception
     thrown through C++ would end the process)."""
     hold = Held(patience_s=math.inf)
-    shown = sys.stderr.isatty()
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -232,9 +231,7 @@ def _interruptible(trt: Any, config: Any) -> Iterator[None]:
             self.steps[phase] = steps
 
         def step_complete(self, phase: str, step: int) -> bool:
-            if shown:
-                line = f"{phase} {step + 1}/{self.steps.get(phase, 0)}"
-                print("\r" + line[:78].ljust(78), end="", file=sys.stderr, flush=True)
+            status(f"{phase} {step + 1}/{self.steps.get(phase, 0)}"[:78])
             return not hold
 
         def phase_finish(self, phase: str) -> None:
@@ -245,5 +242,4 @@ def _interruptible(trt: Any, config: Any) -> Iterator[None]:
         with hold:
             yield
     finally:
-        if shown:
-            print("\r" + " " * 78 + "\r", end="", file=sys.stderr, flush=True)
+        status("")

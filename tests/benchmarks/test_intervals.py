@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import intervals
 from benchmarks.intervals import median_interval, ratio_interval
+from calibration.judge import bootstrap
 
 
 def test_median_of_what_never_varies_is_certain() -> None:
@@ -23,7 +23,7 @@ def test_interval_holds_the_median_and_widens_with_the_spread_between_rounds() -
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intervals, "RESAMPLES", 200)
+    monkeypatch.setattr(bootstrap, "DRAWS", 200)
     rng = np.random.default_rng(1)
     hits = 0
     for _ in range(60):

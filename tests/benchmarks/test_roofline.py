@@ -42,10 +42,8 @@ def test_row_keeps_ceilings_layers_and_words(row: Measurement) -> None:
     assert row.details["words"][0].startswith("tiny runs at ")
 
 
-def test_roof_is_the_lower_of_arithmetic_and_memory() -> None:
+def test_the_ridge_is_where_arithmetic_and_memory_limit_alike() -> None:
     assert ROOF.ridge == 10
-    assert ROOF.attainable(2) == 20
-    assert ROOF.attainable(50) == 100
 
 
 def event(name: str, op: str, inputs: list[list[int]], output: list[int], us: int) -> dict[str, object]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from export.models.dfanet import Classifier, DFANet, dfanet, load_backbone
+from export.models.dfanet import DFANet, dfanet
 
 
 def gmacs(network: torch.nn.Module, size: tuple[int, int]) -> float:
@@ -47,29 +47,6 @@ def test_attention_starts_as_the_identity() -> None:
     attention = dfanet(11, "b").backbones[0].attention
     x = torch.randn(2, 128, 4, 4)
     assert torch.allclose(attention(x), x, atol=0.05 * float(x.abs().max()))
-
-
-def test_backbone_weights_start_all_three_backbones_and_list_what_they_cannot() -> None:
-    torch.manual_seed(0)
-    network, classifier = dfanet(11, "b"), dfanet(1000, "b", backbone=True)
-    assert isinstance(network, DFANet)
-    assert isinstance(classifier, Classifier)
-    left = load_backbone(network, classifier.state_dict())
-    reference = classifier.backbone.enc3[1].body[0][1].weight
-    for backbone in network.backbones:
-        assert torch.equal(backbone.enc3[1].body[0][1].weight, reference)
-    assert torch.equal(network.stem[0].weight, classifier.stem[0].weight)
-    # Only the first block of an enc in backbones 1 and 2 sees joined maps: depthwise and its norm (5 tensors), the
-    # pointwise and the shortcut convolution.
-    assert {name.split(".")[1] for name in left} == {"1", "2"}
-    assert all(".0.body.0." in name or ".0.shortcut.0." in name for name in left)
-
-
-def test_weights_of_the_other_variant_are_refused() -> None:
-    network = dfanet(11, "a")
-    assert isinstance(network, DFANet)
-    with pytest.raises(RuntimeError, match=r"backbones\.0\.enc2"):
-        load_backbone(network, dfanet(1000, "b", backbone=True).state_dict())
 
 
 def test_a_new_network_is_shallow_and_its_gradients_small() -> None:

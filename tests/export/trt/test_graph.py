@@ -56,9 +56,10 @@ def sampled(opset: int) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize(("model", "message"), [
-    (quantised(np.uint8(0)), "'quantise' has a uint8 zero-point, which TensorRT reads as int8"),
-    (quantised(np.int8(3)), "'quantise' has a zero-point other than 0"),
-    (quantised(bias=True), "'bias' dequantises an int32 bias"),
+    (quantised(np.uint8(0)), "node quantise: uint8 integers: TensorRT reads uint8 as int8"),
+    (quantised(np.int16(0)), "node quantise: int16 integers"),
+    (quantised(np.int8(3)), "node quantise: a zero-point other than 0"),
+    (quantised(bias=True), "node bias: an INT32 tensor .a bias. is dequantised"),
     (sampled(20), r"'sample' is a GridSample of opset 20.*#4646"),
 ])
 def test_what_tensorrt_would_misread_is_refused_by_node(model, message):
