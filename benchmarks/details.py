@@ -34,7 +34,8 @@ class Sustained:
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of all stages, and how much longer than others' they are: (ratio, low, high)."""
+    """Times of all stages, how much longer than others' they are: (ratio, low, high), and the processor before and
+    after."""
 
     rule: str
     rounds_ms: tuple[Milliseconds, ...]
@@ -42,6 +43,9 @@ class Latency:
     ratios: Mapping[str, tuple[Number, Number, Number]] = field(default_factory=dict)
     threads: Count | None = None
     sustained: Sustained | None = None
+    temperature_c: tuple[Number, Number] | None = None
+    clock_mhz: tuple[Number, Number] | None = None
+    rounds_of_a_run_that_broke_off: Count = 0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def report(files: Sequence[Path], out: Path, max_ms: float | None, max_drop: flo
         max_drop: points of mIoU that may be lost; None for any.
 
     Returns:
-        The verdict as text.
+        The verdict on each machine as text.
 
     Raises:
         UserError: a file cannot be read, or there is no latency in any.
@@ -33,7 +33,7 @@ def report(files: Sequence[Path], out: Path, max_ms: float | None, max_drop: flo
     from benchmarks.page.text import comma_separated, markdown
     from benchmarks.page.untimed import markdown as untimed_markdown
     from benchmarks.page.untimed import untimed
-    from benchmarks.page.verdict import verdict
+    from benchmarks.page.verdict import verdicts
 
     rows = [entry for path in files for entry in read(path)]
     candidates = joined(rows)
@@ -41,14 +41,16 @@ def report(files: Sequence[Path], out: Path, max_ms: float | None, max_drop: flo
         raise UserError(f"{', '.join(map(str, files))} hold {len(rows)} rows and no latency among them",
                         try_="python -m benchmarks latency ARTIFACT --rows FILE")
     unrun = untimed(rows)
-    decision = verdict(candidates, max_ms, max_drop, unrun)
-    html = page(candidates, unrun, skipped(rows, candidates), decision, max_ms, [path.parent for path in files],
+    decisions = verdicts(candidates, max_ms, max_drop, unrun)
+    html = page(candidates, unrun, skipped(rows, candidates), decisions, max_ms, [path.parent for path in files],
                 this_command())
     tables = "\n".join(filter(None, (markdown(candidates), untimed_markdown(unrun))))
     for path, text in ((out, html), (out.with_suffix(".md"), tables),
                        (out.with_suffix(".csv"), comma_separated(candidates))):
         write_text(path, text)
-    return "\n".join([decision.headline, *(f"  {line}" for line in decision.reasons)])
+    return "\n".join(line for machine, decision in decisions.items()
+                     for line in (*([f"{machine}:"] if machine else []), decision.headline,
+                                  *(f"  {reason}" for reason in decision.reasons)))
 
 
 def compared(old: Path, new: Path) -> str:

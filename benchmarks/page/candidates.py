@@ -67,8 +67,18 @@ def joined(rows: Iterable[Measurement]) -> list[Candidate]:
 
 
 def machine_name(entry: Measurement) -> str:
-    """What tells machines apart: the board's name and model, the processor, and the browser where one measured."""
-    return ", ".join(str(entry.machine[key]) for key in ("board", "model", "cpu", "browser") if entry.machine.get(key))
+    """What tells machines apart: a board's address, its model or else its processor, and the browser that measured."""
+    machine = entry.machine
+    parts = (machine.get("board"), machine.get("model") or machine.get("cpu"), machine.get("browser"))
+    return ", ".join(str(part) for part in parts if part)
+
+
+def by_machine(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
+    """Candidates by what they were measured on, in their order; "" where that is one machine for all."""
+    found: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        found.setdefault(candidate.machine, []).append(candidate)
+    return found
 
 
 def skipped(rows: Sequence[Measurement], candidates: Sequence[Candidate]) -> list[Measurement]:

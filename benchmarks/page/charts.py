@@ -6,7 +6,7 @@ whole in one pip package, so that a page needs no network and this repository ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.measurement import Measurement
@@ -24,10 +24,9 @@ SLOWEST = 24
 """Kernels in the per-layer chart."""
 
 
-def tradeoff(candidates: Sequence[Candidate], max_ms: float | None) -> Figure:
-    """mIoU against p50, one trace per candidate so that filters can hide it, and the Pareto front."""
+def tradeoff(candidates: Sequence[Candidate], max_ms: float | None, colours: Mapping[str, str]) -> Figure:
+    """mIoU against p50 on one machine, one trace per candidate so that filters can hide it, and the Pareto front."""
     scored = [c for c in candidates if c.miou is not None]
-    colours = network_colours(candidates)
     traces = [_point(c, colours[c.latency.name]) for c in scored]
     best = front(scored)
     line = {"type": "scatter", "mode": "lines", "name": "Pareto front", "hoverinfo": "skip", "showlegend": False,
@@ -70,7 +69,7 @@ def _point(c: Candidate, colour: str) -> Figure:
 def facets(c: Candidate) -> dict[str, str]:
     """What filters look at."""
     return {"network": c.latency.name, "engine": c.latency.engine, "precision": c.latency.precision,
-            "size": f"{c.latency.size[0]}x{c.latency.size[1]}"}
+            "size": f"{c.latency.size[0]}x{c.latency.size[1]}", "machine": c.machine}
 
 
 def _error(value: float, low: float, high: float, scale: float, colour: str) -> Figure:
@@ -90,6 +89,32 @@ def stages(candidates: Sequence[Candidate]) -> Figure:
         "barmode": "stack", "xaxis": {"title": {"text": "median ms"}}, "height": 130 + 34 * len(shown),
         "yaxis": {"automargin": True},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}}}
+
+
+PANELS = (("fps", "FPS", "yaxis"), ("temperature_c", "°C", "yaxis2"), ("clock_mhz", "MHz", "yaxis3"))
+
+
+def sustained(candidates: Sequence[Candidate]) -> Figure:
+    """Speed, temperature and clock over the minutes of runs without a pause, one below the other."""
+    curves = [(f"{c.label}{' on a video' if entry.kind == 'pipeline' else ''}", entry.details["sustained"])
+              for c in candidates for entry in (c.latency, c.others.get("pipeline"))
+              if entry and entry.details.get("sustained")]
+    panels = [panel for panel in PANELS if any(value is not None for _, curve in curves for value in curve[panel[0]])]
+    height = 1 / max(len(panels), 1)
+    traces, layout = [], {}
+    for place, (key, unit, axis) in enumerate(panels):
+        top = 1 - place * height
+        layout[axis] = {"title": {"text": unit}, "domain": [max(top - 0.85 * height, 0), top], "rangemode": "tozero"
+                        if key == "fps" else "normal"}
+        traces += [{"type": "scatter", "mode": "lines", "name": name, "legendgroup": name, "showlegend": not place,
+                    "x": [at / 60 for at in curve["at_s"]], "y": curve[key], "yaxis": axis.replace("axis", ""),
+                    "line": {"color": COLOURS[number % len(COLOURS)]},
+                    "hovertemplate": f"%{{x:.1f}} min<br>%{{y:.1f}} {unit}<extra>{name}</extra>"}
+                   for number, (name, curve) in enumerate(curves)]
+    last = panels[-1][2].replace("axis", "") if panels else "y"
+    return {"data": traces, "layout": {
+        **layout, "xaxis": {"title": {"text": "minutes"}, "anchor": last}, "height": 130 + 190 * len(panels),
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"}}}
 
 
 def roofline(entry: Measurement) -> Figure:

@@ -10,23 +10,23 @@ from importlib.resources import files
 from pathlib import Path
 
 from benchmarks.measurement import Measurement
-from benchmarks.page import charts
-from benchmarks.page.candidates import Candidate
-from benchmarks.page.text import filled, marks
+from benchmarks.page import charts, machines
+from benchmarks.page.candidates import Candidate, by_machine
+from benchmarks.page.text import bullets, filled, marks
 from benchmarks.page.untimed import Untimed, cells
 from benchmarks.page.verdict import Verdict
 from runtime.errors import MissingLibrary
 
 
 def page(candidates: Sequence[Candidate], untimed: Sequence[Untimed], skipped: Sequence[Measurement],
-         decision: Verdict, max_ms: float | None, folders: Sequence[Path], command: str) -> str:
+         decisions: Mapping[str, Verdict], max_ms: float | None, folders: Sequence[Path], command: str) -> str:
     """The page.
 
     Args:
         candidates: fastest first.
         untimed: what nothing ran here.
         skipped: what could not be measured.
-        decision: what to ship.
+        decisions: what to ship on each machine.
         max_ms: the budget, drawn as a line.
         folders: where overlays are looked for.
         command: what makes this page again.
@@ -39,19 +39,22 @@ def page(candidates: Sequence[Candidate], untimed: Sequence[Untimed], skipped: S
     except ImportError as error:
         raise MissingLibrary("plotly", "the report", "report") from error
     profiled = [c for c in candidates if "layers" in c.others]
+    colours = charts.network_colours(candidates)
     figures = {
-        "charts": {"tradeoff": charts.tradeoff(candidates, max_ms), "stages": charts.stages(candidates)},
+        "tradeoffs": [charts.tradeoff(found, max_ms, colours) for found in by_machine(candidates).values()],
+        "charts": {"stages": charts.stages(candidates), "sustained": charts.sustained(candidates)},
         "profiles": [{"roofline": charts.roofline(c.others["layers"]), "layers": charts.layers(c.others["layers"])}
                      for c in profiled],
     }
     parts = {
         "style": _asset("page.css"), "script": _asset("page.js"), "plotly": get_plotlyjs(),
         "figures": json.dumps(figures).replace("<", "\\u003c"),
-        "headline": escape(decision.headline), "reasons": _list(decision.reasons), "warning": _warning(candidates),
-        "filters": _filters(candidates), "table": _table(candidates, decision), "classes": _classes(candidates),
+        "verdicts": machines.verdicts(decisions), "warning": _warning(candidates),
+        "tradeoffs": machines.places(decisions), "sustained": machines.heat(candidates),
+        "filters": _filters(candidates), "table": _table(candidates, decisions), "classes": _classes(candidates),
         "profiles": _profiles(profiled), "videos": _videos(candidates),
         "overlays": _overlays(candidates, folders), "skipped": _skipped(skipped), "untimed": _untimed(untimed),
-        "conditions": _conditions(candidates), "commands": _commands(candidates), "command": escape(command),
+        "conditions": machines.conditions(candidates), "commands": _commands(candidates), "command": escape(command),
         "count": str(len(candidates)),
     }
     text = _asset("page.html")
@@ -62,10 +65,6 @@ def page(candidates: Sequence[Candidate], untimed: Sequence[Untimed], skipped: S
 
 def _asset(name: str) -> str:
     return files("benchmarks.page").joinpath(name).read_text(encoding="utf-8")
-
-
-def _list(lines: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>" if lines else ""
 
 
 def _warning(candidates: Sequence[Candidate]) -> str:
@@ -101,14 +100,14 @@ def _key(field: str, value: str, colours: Mapping[str, str]) -> str:
     return {"fp32": "● ", "fp16": "◆ ", "int8": "■ "}.get(value, "▲ ") if field == "precision" else ""
 
 
-def _table(candidates: Sequence[Candidate], decision: Verdict) -> str:
+def _table(candidates: Sequence[Candidate], decisions: Mapping[str, Verdict]) -> str:
     columns = [column for column in filled(candidates) if column[0] != "marks"]
     head = "".join(f"<th>{escape(title)}</th>" for title, _ in columns)
     rows = []
     for c in candidates:
         attributes = " ".join(f'data-{field}="{escape(value)}"' for field, value in charts.facets(c).items())
         badges = "".join(f' <span class="badge {mark.lower()}">{mark}</span>' for mark in marks(c).split(", ") if mark)
-        badges += ' <span class="badge ship">ship</span>' if c is decision.chosen else ""
+        badges += ' <span class="badge ship">ship</span>' if c is decisions[c.machine].chosen else ""
         first, *others = (escape(cell(c)) for _, cell in columns)
         rows.append(f"<tr {attributes}><th>{first}{badges}</th>{''.join(f'<td>{cell}</td>' for cell in others)}</tr>")
     return f"<table id='rows'><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
@@ -157,7 +156,7 @@ def _profiles(profiled: Sequence[Candidate]) -> str:
         return "<p>No layers were profiled: python -m benchmarks roofline ARTIFACT --rows FILE.</p>"
     options = "".join(f"<option value='{i}'>{escape(c.label)}</option>" for i, c in enumerate(profiled))
     texts = "".join(
-        f"<div class='profile' data-profile='{i}'>{_list(c.others['layers'].details['words'])}"
+        f"<div class='profile' data-profile='{i}'>{bullets(c.others['layers'].details['words'])}"
         + "".join(f"<p class='warning'><b>Invalid</b>: {escape(why)}</p>" for why in c.others["layers"].invalid)
         + "</div>" for i, c in enumerate(profiled))
     return (f"<label>artifact <select id='profile'>{options}</select></label>{texts}"
@@ -207,17 +206,7 @@ def _untimed(untimed: Sequence[Untimed]) -> str:
 
 def _skipped(skipped: Sequence[Measurement]) -> str:
     lines = [f"{entry.label}: {entry.details['reason']}" for entry in skipped]
-    return f"<h3>Could not be measured</h3>{_list(lines)}" if lines else ""
-
-
-def _conditions(candidates: Sequence[Candidate]) -> str:
-    """Machines, and what speaks against each invalid row."""
-    machines = list({json.dumps(c.latency.machine, sort_keys=True): c.latency.machine for c in candidates}.values())
-    tables = "".join("<dl>" + "".join(
-        f"<dt>{escape(key)}</dt><dd>{escape(', '.join(value) if isinstance(value, list) else str(value))}</dd>"
-        for key, value in machine.items()) + "</dl>" for machine in machines)
-    rules = sorted({c.latency.details["rule"] for c in candidates})
-    return tables + _list(rules) + _list([f"{c.label}: {why}" for c in candidates for why in c.invalid])
+    return f"<h3>Could not be measured</h3>{bullets(lines)}" if lines else ""
 
 
 def _commands(candidates: Sequence[Candidate]) -> str:

@@ -14,6 +14,8 @@
       margin: { l: narrow() ? 46 : 62, r: 12, t: 24, b: 50 },
       hoverlabel: { align: "left", bgcolor: ink("--card"), bordercolor: ink("--line"), font: { color: ink("--ink") } },
       xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...labels, ...layout.yaxis },
+      ...Object.fromEntries(["yaxis2", "yaxis3"].filter((name) => layout[name])
+        .map((name) => [name, { ...axis, ...labels, ...layout[name] }])),
     };
   }
   function draw(id, figure) {
@@ -45,13 +47,14 @@
     for (const row of rows) row.hidden = !allowed(row.dataset);
     const shown = rows.filter((row) => !row.hidden).length;
     document.getElementById("shown").textContent = `${shown} of ${rows.length} artifacts shown`;
-    const [line, ...points] = figures.charts.tradeoff.data;
-    const visible = points.filter((trace) => allowed(trace.meta));
-    const best = front(visible);
-    const edge = { ...line, x: best.map((trace) => trace.x[0]), y: best.map((trace) => trace.y[0]) };
-    const told = named(best, figures.charts.tradeoff.layout.xaxis.range[1]);
-    const traces = visible.map((trace) => (told.includes(trace) ? { ...trace, mode: "markers+text" } : trace));
-    draw("tradeoff", { data: [edge, ...traces], layout: figures.charts.tradeoff.layout });
+    figures.tradeoffs.forEach(({ data: [line, ...points], layout }, machine) => {
+      const visible = points.filter((trace) => allowed(trace.meta));
+      const best = front(visible);
+      const edge = { ...line, x: best.map((trace) => trace.x[0]), y: best.map((trace) => trace.y[0]) };
+      const told = named(best, layout.xaxis.range[1]);
+      const traces = visible.map((trace) => (told.includes(trace) ? { ...trace, mode: "markers+text" } : trace));
+      draw(`tradeoff-${machine}`, { data: [edge, ...traces], layout });
+    });
   }
   for (const chip of chips) {
     chip.addEventListener("click", () => {
@@ -71,7 +74,7 @@
 
   function everything() {
     filter();
-    draw("stages", figures.charts.stages);
+    for (const [name, figure] of Object.entries(figures.charts)) draw(name, figure);
     profile();
   }
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", everything);

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.page.candidates import Candidate
+from benchmarks.page.candidates import Candidate, by_machine, machine_name
 from benchmarks.page.untimed import Untimed
 
 
@@ -22,6 +22,19 @@ class Verdict:
     chosen: Candidate | None
     headline: str
     reasons: tuple[str, ...]
+
+
+def verdicts(candidates: Sequence[Candidate], max_ms: float | None, max_drop: float | None,
+             untimed: Sequence[Untimed] = ()) -> dict[str, Verdict]:
+    """One for each machine, as what to ship on a board says nothing of a desktop; arguments as for `verdict`.
+
+    What nothing ran is said under the machine that made it, and else under the first.
+    """
+    machines = by_machine(candidates)
+    makers = [name if (name := machine_name(entry.built)) in machines else next(iter(machines)) for entry in untimed]
+    return {machine: verdict(found, max_ms, max_drop, [entry for entry, maker in zip(untimed, makers)
+                                                       if maker == machine])
+            for machine, found in machines.items()}
 
 
 def verdict(candidates: Sequence[Candidate], max_ms: float | None, max_drop: float | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from benchmarks.measurement import append
 from benchmarks.report import main
 from tests.benchmarks import rows
+from tests.benchmarks.test_page import heated
 from tests.chromium import opened, wait
 
 
@@ -27,14 +29,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 def shown(browser: Any) -> list[str]:
     """Names of the points in the chart."""
-    script = ("return document.getElementById('tradeoff').data.filter(t => !t.meta.front)"
+    script = ("return document.getElementById('tradeoff-0').data.filter(t => !t.meta.front)"
               ".map(t => [t.name.split(' ')[0], t.x[0], t.y[0]])")
     return sorted(f"{name} {x:g} {y:g}" for name, x, y in browser.execute_script(script))
 
 
 def front(browser: Any) -> list[float]:
     """Milliseconds along the Pareto front."""
-    return list(browser.execute_script("return document.getElementById('tradeoff').data[0].x"))
+    return list(browser.execute_script("return document.getElementById('tradeoff-0').data[0].x"))
 
 
 def click(browser: Any, field: str, value: str) -> None:
@@ -71,8 +73,23 @@ def test_chooser_shows_the_profile_of_another_artifact(browser: Any) -> None:
 
 
 def test_every_chart_is_drawn(browser: Any) -> None:
-    for name in ("tradeoff", "stages", "roofline", "layers"):
+    for name in ("tradeoff-0", "stages", "roofline", "layers"):
         assert browser.find_elements("css selector", f"#{name} .main-svg"), name
+
+
+def test_the_charts_of_two_machines_stand_side_by_side_and_heat_below(browser: Any, tmp_path: Path) -> None:
+    append(tmp_path / "rows.jsonl", heated())
+    assert main([str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "report.html")]) == 0
+    page = browser.current_url
+    browser.get((tmp_path / "report.html").as_uri())
+    wait(browser, "return document.body.dataset.ready === 'true'")
+    for name in ("tradeoff-0", "tradeoff-1", "sustained"):
+        assert browser.find_elements("css selector", f"#{name} .main-svg"), name
+    click(browser, "machine", "abacus")
+    assert browser.execute_script("return document.getElementById('tradeoff-0').data.length") == 1  # the empty front
+    assert browser.execute_script("return document.getElementById('tradeoff-1').data.length") == 2
+    browser.get(page)
+    wait(browser, "return document.body.dataset.ready === 'true'")
 
 
 def test_page_fits_a_phone(browser: Any) -> None:

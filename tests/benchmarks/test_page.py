@@ -16,7 +16,7 @@ from benchmarks.page.candidates import front, joined, skipped
 from benchmarks.page.compare import compare
 from benchmarks.page.text import comma_separated, markdown
 from benchmarks.page.untimed import untimed
-from benchmarks.page.verdict import verdict
+from benchmarks.page.verdict import verdict, verdicts
 from benchmarks.report import main
 from tests.benchmarks import rows
 
@@ -142,12 +142,56 @@ def test_markdown_and_csv_hold_the_same_rows() -> None:
     assert table[0]["command"] == "python -m benchmarks latency fast.onnx"
 
 
+CURVE = {"at_s": [5, 65, 120], "fps": [30, 25, 20], "temperature_c": [40, 60, 80], "clock_mhz": [None] * 3}
+
+
+def heated() -> list[Measurement]:
+    """Latency of a board that became warm, and of this machine, each with its accuracy."""
+    own = rows.latency("fast", p50=33)
+    board = replace(own, machine={"board": "pi@board", "cpu": "Cortex-A76"},
+                    values={**own.values, "first_fps": 30.0, "sustained_fps": 22.5},
+                    details={**own.details, "sustained": CURVE, "temperature_c": [40.5, 80.0]})
+    return [*rows.three(), board, replace(rows.accuracy("fast"), machine=board.machine)]
+
+
+def test_each_machine_has_a_verdict_and_a_chart_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    append(tmp_path / "rows.jsonl", heated())
+    assert main([str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "r.html"), "--max-ms", "38"]) == 0
+    said = capsys.readouterr().out
+    assert said.index("abacus:") < said.index("Ship accurate 360x480 fp32 onnx on abacus.") < said.index("pi@board, ")
+    assert "No artifact fits p90 at most 38 ms." in said.split("pi@board, Cortex-A76:")[1]
+    html = (tmp_path / "r.html").read_text("utf-8")
+    assert '<h1 id="headline">What to ship on each of 2 machines</h1>' in html
+    assert re.findall(r'<h3>([^<]*)</h3><div id="tradeoff-(\d)"', html) == [
+        ("abacus", "0"), ("pi@board, Cortex-A76", "1")]
+    assert html.count('<span class="badge ship">') == 1
+
+
+def test_what_nothing_ran_is_said_under_one_machine_only() -> None:
+    found = verdicts(joined(heated()), 33, None, untimed([rows.built()]))
+    assert [sum("could not be checked" in line for line in decision.reasons) for decision in found.values()] == [1, 0]
+
+
+def test_what_heat_leaves_is_said_and_drawn_where_it_was_measured(tmp_path: Path) -> None:
+    append(tmp_path / "rows.jsonl", heated())
+    assert main([str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "r.html")]) == 0
+    html = (tmp_path / "r.html").read_text("utf-8")
+    assert "fast 360x480 fp32 onnx: 30.0 FPS at first, 22.5 after 2 minutes, 40 to 80 °C" in html
+    assert "fast 360x480 fp32 onnx on pi@board, Cortex-A76: 40.5 to 80 °C" in html
+    speed, warmth = charts.sustained(joined(heated()))["data"]
+    assert (speed["y"], warmth["y"], warmth["yaxis"]) == ([30, 25, 20], [40, 60, 80], "y2")
+    append(tmp_path / "cool.jsonl", rows.three())
+    assert main([str(tmp_path / "cool.jsonl"), "--out", str(tmp_path / "r.html")]) == 0
+    assert "What heat leaves" not in (tmp_path / "r.html").read_text("utf-8")
+
+
 def test_figures_are_what_plotly_accepts() -> None:
     graph_objects = pytest.importorskip("plotly.graph_objects", reason="plotly is not installed (extra 'report')")
     candidates = joined(rows.three())
     profile = candidates[0].others["layers"]
-    for figure in (charts.tradeoff(candidates, 33), charts.stages(candidates), charts.roofline(profile),
-                   charts.layers(profile)):
+    colours = charts.network_colours(candidates)
+    for figure in (charts.tradeoff(candidates, 33, colours), charts.stages(candidates), charts.roofline(profile),
+                   charts.layers(profile), charts.sustained(joined(heated()))):
         assert graph_objects.Figure(figure).data
 
 
