@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +80,8 @@ def write_text(path: Path, text: str) -> None:
 def unfinished(path: Path) -> Path:
     """The name that `path` has until it is finished: hidden, this process's own, in the same folder (a rename is
     atomic only within a file system), with the same ending, as numpy and FFmpeg go by it."""
-    return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    number = f"{os.getpid()}{zlib.crc32(platform.node().encode()):010}"  # machines may share a folder
+    return path.with_name(f".{path.stem}.{number}.tmp{path.suffix}")
 
 
 def left_unfinished(folder: Path, stem: str, suffix: str) -> Iterator[tuple[Path, str]]:

@@ -61,7 +61,7 @@ class Stream:
     """Iterate over it once. Leaving the loop, however it happens, ends every thread; `close()` does so from outside.
 
     Args:
-        artifact: an engine file or its JSON.
+        artifact: an engine file or its JSON; or an opened segmenter, which works on one frame at a time and stays open.
         source: what `runtime.sources.open_source` takes, an opened source, or BGR frames of one's own.
         policy: what happens when frames come faster than they can be worked on; None takes `LATEST` for cameras and
             `EVERY` for the rest. `LATEST` with a file plays it at its own rate, as if it were a camera.
@@ -82,18 +82,21 @@ class Stream:
     Iterating raises what went wrong in any stage, after the results of all frames before it.
     """
 
-    def __init__(self, artifact: str | Path, source: str | Source | Iterable[Frame], *, policy: Policy | None = None,
-                 workers: int | None = None, threads: int | None = None, draw: bool = True, alpha: float = 0.5,
-                 every: int = 1, warp: bool = True, smooth: bool = False, refine: Refine | None = None,
-                 engine: str | None = None) -> None:
-        self.artifact, file = open_artifact(artifact)
+    def __init__(self, artifact: str | Path | Segmenter, source: str | Source | Iterable[Frame], *,
+                 policy: Policy | None = None, workers: int | None = None, threads: int | None = None,
+                 draw: bool = True, alpha: float = 0.5, every: int = 1, warp: bool = True, smooth: bool = False,
+                 refine: Refine | None = None, engine: str | None = None) -> None:
+        lent = artifact if isinstance(artifact, Segmenter) else None
+        self.artifact, file = (lent.artifact, Path()) if lent else open_artifact(artifact)  # type: ignore[arg-type]
         opened = open_source(source) if isinstance(source, str) else source
         self.source = opened if isinstance(opened, Source) else from_frames(opened)
         self.policy = policy or (Policy.LATEST if self.source.live else Policy.EVERY)
-        self.workers, self.threads = _setting(self.artifact, engine, self.policy, workers, threads)
-        self._segmenters = [
-            Segmenter(self.artifact, open_session(self.artifact, file, engine=engine, threads=self.threads))
+        self.workers, self.threads = (1, threads) if lent else _setting(
+            self.artifact, engine, self.policy, workers, threads)
+        self._segmenters = [lent or Segmenter(
+            self.artifact, open_session(self.artifact, file, engine=engine, threads=self.threads))
             for _ in range(self.workers)]
+        self._lent = lent is not None
         self._temporal = _temporal(self.artifact, every, warp, smooth)
         self.refine = refine
         self._painter = Painter(self.artifact.classes, self.artifact.palette, alpha) if draw else None
@@ -201,7 +204,7 @@ class Stream:
                 if thread.is_alive():
                     log.warning("%s is still busy after %.0f s and is left behind", thread.name, _PATIENCE_S)
                     return  # what it works with must not be released under its hands
-        for segmenter in self._segmenters:
+        for segmenter in [] if self._lent else self._segmenters:
             segmenter.close()
 
     def __enter__(self) -> Stream:

@@ -16,7 +16,6 @@ IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 """File endings that are read as still images."""
 
 
-
 def quiet_opencv() -> None:
     """Keep OpenCV's and FFmpeg's own remarks off stderr; a command says in its own words what is wrong."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -45,11 +44,22 @@ def read_image(path: Path) -> Frame:
     Raises:
         UserError: the file is not an image that OpenCV can read.
     """
-    data = np.fromfile(path, dtype=np.uint8)  # not cv2.imread, which cannot tell a missing file from a bad one
-    frame = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    return image_from_bytes(path.read_bytes(), path)  # not cv2.imread, which cannot tell a missing file from a bad one
+
+
+def image_from_bytes(data: bytes, name: object) -> Frame:
+    """An image file's bytes → uint8 [H, W, 3] BGR; `name` is for the error, as in `read_image`."""
+    frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if frame is None:
-        raise UserError(f"{path} cannot be read as an image ({data.size} bytes); expected a complete JPEG, PNG, …")
+        raise UserError(f"{name} cannot be read as an image ({len(data)} bytes); expected a complete JPEG, PNG, …")
     return np.asarray(frame, dtype=np.uint8)
+
+
+def bytes_of_png(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
+    """uint8 [H, W] or [H, W, 3] BGR as PNG."""
+    ok, data = cv2.imencode(".png", image)
+    assert ok, f"OpenCV cannot encode {image.shape} {image.dtype}"
+    return data.tobytes()
 
 
 def write_png(path: Path, image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
@@ -58,7 +68,6 @@ def write_png(path: Path, image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
     Raises:
         OSError: the folder is missing or read-only, or the disk is full.
     """
-    ok, data = cv2.imencode(".png", image)
-    assert ok, f"OpenCV cannot encode {image.shape} {image.dtype}"
+    data = bytes_of_png(image)
     with in_one_piece(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(data)

@@ -23,7 +23,8 @@ TWO_MEANINGS = {
     "--json",  # of python -m export.models: print JSON; elsewhere a file
     "--every",  # of the temporal benchmark: several values
     "--serve",  # of a page for phones: any address; of a stream: a port of this machine
-    "--source",  # of the runtime: also a camera; of a benchmark: a file
+    "--source",  # of the runtime: also a camera; of a benchmark: a file; of a batch: several
+    "--masks",  # of the runtime: where to; of a batch, which has one place for all: as what
 }
 
 

@@ -1,0 +1,250 @@
+"""Tasks over workers: each is done, or has failed a bounded number of times; a worker that dies is replaced.
+
+    for outcome in spread(crew, deque(tasks)):
+        ...
+
+A worker opens what it needs once and then does one task at a time, so that what is on its way is bounded and a death
+takes one task with it, which another worker is given. Who the workers are is the crew's affair: processes of this
+machine (`Processes`, below), or actors of a Ray cluster (`runtime.cluster`).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Generic, Protocol, TypeVar
+
+from runtime.errors import EdgesegError, Incomplete
+from runtime.signals import stoppable
+
+Task = TypeVar("Task")
+Work = Callable[[Any], Any]
+"""Does one task."""
+
+Opening = Callable[[], Work]
+"""Run once in every worker; must be picklable, as its tasks and what becomes of them must."""
+
+TRIES = 3
+"""How often a task is begun at most."""
+
+_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Task]):
+    """What became of a task.
+
+    Attributes:
+        task: as it was given.
+        value: what the work returned; None where it failed.
+        error: why it failed, in one line; "" where it did not.
+        tries: how often it was begun.
+        node: the machine that did it last.
+    """
+
+    task: Task
+    value: Any
+    error: str
+    tries: int
+    node: str
+
+
+class Worker(Protocol):
+    """One who works. Both futures fail with whatever tells that it is dead, and with nothing else.
+
+    Attributes:
+        ready: the name of its machine, and why it cannot work there, "" where it can.
+    """
+
+    ready: Future[tuple[str, str]]
+
+    def start(self, task: Any) -> Future[tuple[Any, str]]:
+        """Begin a task; what `attempt` returns comes later."""
+        ...
+
+    def end(self) -> None:
+        """Stop, also in the middle of a task."""
+        ...
+
+
+class Crew(Protocol):
+    """Where workers come from.
+
+    Attributes:
+        count: how many there are to be.
+    """
+
+    count: int
+
+    def hire(self) -> Worker:
+        """One more, who may take his time to become ready."""
+        ...
+
+
+def spread(crew: Crew, tasks: deque[Task], tries: int = TRIES) -> Iterator[Outcome[Task]]:
+    """Do all tasks.
+
+    Args:
+        crew: who does them.
+        tasks: taken from the left; more may be added between two outcomes. What failed comes again after all others.
+        tries: how often a task is begun at most, be it that it fails or that its worker dies.
+
+    Yields:
+        One outcome for each task, in the order in which they are finished.
+
+    Raises:
+        EdgesegError: a worker cannot open what it needs, or too many die before they have.
+    """
+    again: deque[tuple[Task, int]] = deque()
+    coming: dict[Future[tuple[str, str]], Worker] = {}
+    idle: list[tuple[Worker, str]] = []
+    busy: dict[Future[tuple[Any, str]], tuple[Worker, str, Task, int]] = {}
+    stillborn = 0
+
+    def hire() -> None:
+        worker = crew.hire()
+        coming[worker.ready] = worker
+
+    try:
+        for _ in range(crew.count):
+            hire()
+        while tasks or again or busy:
+            while idle and (tasks or again):
+                worker, node = idle.pop()
+                task, tried = (tasks.popleft(), 0) if tasks else again.popleft()
+                busy[worker.start(task)] = worker, node, task, tried + 1
+            for future in wait([*coming, *busy], return_when=FIRST_COMPLETED).done:
+                dead = future.exception()
+                if future in coming:
+                    stillborn = _next_stillborn(future, stillborn, crew.count)
+                    worker = coming.pop(future)
+                    node = "" if dead else future.result()[0]
+                else:
+                    worker, node, task, tried = busy.pop(future)
+                    value, error = (None, f"its worker died: {_in_short(dead)}") if dead else future.result()
+                    if error and tried < tries:
+                        again.append((task, tried))
+                    else:
+                        yield Outcome(task, value, error, tried, node)
+                if dead:
+                    worker.end()
+                    hire()
+                else:
+                    idle.append((worker, node))
+    finally:
+        for worker in (*coming.values(), *(worker for worker, _ in idle), *(work[0] for work in busy.values())):
+            worker.end()
+
+
+def _next_stillborn(ready: Future[tuple[str, str]], stillborn: int, count: int) -> int:
+    """How many workers in a row have died before they were ready; raises where one says why, or it is hopeless."""
+    if dead := ready.exception():
+        if stillborn + 1 > TRIES * count:
+            raise Incomplete(f"{stillborn + 1} workers died before they had opened anything ({_in_short(dead)}); what "
+                             "was finished before is kept")
+        return stillborn + 1
+    node, error = ready.result()
+    if error:
+        raise Incomplete(f"a worker on {node} cannot work: {error}")
+    return 0
+
+
+def attempt(work: Work, task: Any) -> tuple[Any, str]:
+    """What `work` makes of a task and "", or None and why not, in one line. A failed task is not a failed worker."""
+    try:
+        return work(task), ""
+    except (EdgesegError, OSError) as error:
+        return None, _in_short(error)
+    except Exception as error:  # a bug, or a library's: told with its place, and the others go on
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return None, f"{type(error).__name__}: {_in_short(error)} ({os.path.basename(place.filename)}:{place.lineno})"
+
+
+def opened(opening: Opening) -> tuple[Work | None, str]:
+    """As `attempt`, of what a worker does first."""
+    return attempt(lambda _: opening(), None)
+
+
+def _in_short(error: BaseException | None) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
+
+
+class Processes:
+    """Workers that are processes of this machine.
+
+    Args:
+        opening: what each does first.
+        count: how many.
+    """
+
+    def __init__(self, opening: Opening, count: int) -> None:
+        self.count = count
+        self._opening = opening
+
+    def hire(self) -> Worker:
+        """Start a process."""
+        return _Process(self._opening)
+
+
+class _Process:
+    """A process, and a thread that waits for its answers."""
+
+    def __init__(self, opening: Opening) -> None:
+        # Spawned, not forked: engines have threads, and a child that inherits other children's pipes would never see
+        # the end of its own when this process is killed.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(opening, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.ready: Future[tuple[str, str]] = self._answer()
+
+    def start(self, task: Any) -> Future[tuple[Any, str]]:
+        with suppress(OSError):  # it has died; the answer says so
+            self._pipe.send(task)
+        return self._answer()
+
+    def _answer(self) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def receive() -> None:
+            try:
+                future.set_result(self._pipe.recv())
+            except (EOFError, OSError):
+                self._process.join(_PATIENCE_S)
+                future.set_exception(Incomplete(f"its process ended with code {self._process.exitcode}"))
+
+        threading.Thread(target=receive, daemon=True).start()
+        return future
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.join(_PATIENCE_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def _serve(opening: Opening, pipe: Connection) -> None:
+    """The process: open, then answer until the pipe ends, or SIGTERM comes. Ctrl-C is for the one who started us."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stoppable():
+            work, error = opened(opening)
+            pipe.send((platform.node(), error))
+            while work:
+                pipe.send(attempt(work, pipe.recv()))
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        pass
