@@ -14,7 +14,7 @@ from runtime import cli
 from runtime.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("export", "export/*", "calibration", "runtime", "benchmarks", "edgeseg/completion")
+FOLDERS = ("export", "export/*", "calibration", "runtime", "runtime/*", "benchmarks", "edgeseg/completion")
 """Where commands are, in the order of the work: a network, its artifact, INT8, frames, measurements."""
 
 
