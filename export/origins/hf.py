@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from export import checkpoint
 from export.origins import toml
-from export.origins.library import file_name, named, probed
+from export.origins.library import file_name, named, need, probed
 from export.origins.origin import Checkpoint, Origin
 from export.spec import Classes, ModelSpec, Preprocess, label_set
-from runtime import cli
 from runtime.decode import Side, decoded, parsed, read
 from runtime.errors import UserError
 
@@ -34,9 +33,11 @@ def origin(target: str, stated: Path | None) -> Origin:
     Raises:
         UserError: transformers is not installed, or the folder holds no such network.
     """
-    cli.need(target, "libraries", "transformers")
+    need(target, "transformers")
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
+    from transformers.utils import logging as progress
 
+    progress.disable_progress_bar()  # loading takes a second
     folder = _folder(named(target)[0])
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import logging
 import math
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from export.origins.outputs import REFUSALS, logits_of
+from runtime import cli
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,6 +19,19 @@ if TYPE_CHECKING:
 EDGE = 64
 """Pixels: a probing frame has about twice as many along each side, or more."""
 MULTIPLES = (1, 2, 4, 8, 16, 32, EDGE)
+TALKATIVE = ("torchao", "torch.utils._pytree")
+"""Loggers that warn of kernels for other machines whenever a library imports torchao."""
+
+
+def need(target: str, module: str) -> None:
+    """See that the library of a name can be imported, without the remarks of `TALKATIVE`.
+
+    Raises:
+        MissingLibrary: it is not there.
+    """
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    cli.need(target, "libraries", module)
 
 
 def named(target: str) -> tuple[str, dict[str, Any]]:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.origins import toml
-from export.origins.library import file_name, named, probed
+from export.origins.library import file_name, named, need, probed
 from export.origins.origin import Origin
 from export.spec import VOC, ModelSpec, Preprocess
-from runtime import cli
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def origin(target: str, stated: Path | None) -> Origin:
     Raises:
         UserError: the library is not installed, has no such network, or does not take the options.
     """
-    cli.need(target, "libraries", "segmentation_models_pytorch")
+    need(target, "segmentation_models_pytorch")
     import segmentation_models_pytorch as smp
 
     name, options = named(target)

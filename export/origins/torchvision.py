@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.origins import toml
-from export.origins.library import file_name, named, probed
+from export.origins.library import file_name, named, need, probed
 from export.origins.origin import Origin
 from export.spec import Classes, ModelSpec, Preprocess, label_set
-from runtime import cli
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def origin(target: str, stated: Path | None) -> Origin:
     Raises:
         UserError: torchvision is not installed, or has no such network.
     """
-    cli.need(target, "libraries", "torchvision")
+    need(target, "torchvision")
     from torchvision import models
 
     name, options = named(target)
