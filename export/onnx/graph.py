@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import onnx
 from onnx import numpy_helper
 
@@ -27,6 +29,35 @@ def global_pool_from_reduce_mean(model: onnx.ModelProto) -> onnx.ModelProto:
             node.op_type = "GlobalAveragePool"
             del node.input[1:], node.attribute[:]
     drop_unused(result.graph)
+    return result
+
+
+def gelu_as_engines_know_it(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write x · (0.5 · (1 + erf(x / √2))) as (x · (1 + erf(x / √2))) · 0.5.
+
+    torch's exporter halves the bracket. ONNX Runtime (1.31) leaves that form as five passes over the tensor, and makes
+    one Gelu of the other.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    producer = {name: node for node in result.graph.node for name in node.output}
+    used = Counter(name for node in result.graph.node for name in node.input)
+
+    def made_by(name: str, kind: str) -> onnx.NodeProto | None:
+        node = producer.get(name)
+        return node if node is not None and node.op_type == kind and used[name] == 1 else None
+
+    def operands(node: onnx.NodeProto, kind: str) -> tuple[str, str] | None:
+        """Of a node with two inputs, the one that a `kind` makes for it alone, and the other; None for neither."""
+        return next(((name, other) for name, other in (node.input, reversed(node.input)) if made_by(name, kind)), None)
+
+    for outer in (node for node in result.graph.node if node.op_type == "Mul"):
+        halved = operands(outer, "Mul")
+        bracket = operands(producer[halved[0]], "Add") if halved else None
+        if halved and bracket and operands(producer[bracket[0]], "Erf"):
+            inner, doubled = producer[halved[0]], f"{outer.output[0]}_doubled"
+            inner.input[:], inner.output[:] = [halved[1], bracket[0]], [doubled]
+            outer.input[:] = [doubled, bracket[1]]
     return result
 
 

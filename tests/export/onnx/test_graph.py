@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx.fp16 import float16_from_float32
-from export.onnx.graph import global_pool_from_reduce_mean
+from export.onnx.graph import gelu_as_engines_know_it, global_pool_from_reduce_mean
 from runtime.sessions.onnx import OnnxSession
 
 X = np.random.default_rng(0).normal(0, 1, (1, 4, 6, 6)).astype(np.float32)
@@ -35,6 +37,34 @@ def test_other_means_stay_as_they_are(axes, keep, out):
     before = model([helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=keep)], [("axes", np.array(axes))],
                    out=out)
     assert global_pool_from_reduce_mean(before) == before
+
+
+def test_gelu_is_written_as_onnx_runtime_fuses_it(tmp_path):
+    def fused(graph):
+        options = ort.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+
+    nodes = [helper.make_node(kind, list(inputs), [output]) for kind, inputs, output in (
+        ("Div", ("x", "root"), "a"), ("Erf", ("a",), "b"), ("Add", ("b", "one"), "c"), ("Mul", ("half", "c"), "d"),
+        ("Mul", ("x", "d"), "y"))]
+    constants = [(name, np.array(value, np.float32)) for name, value in (("root", 2 ** 0.5), ("one", 1), ("half", 0.5))]
+    before = model(nodes, constants, out=X.shape)
+    after = gelu_as_engines_know_it(before)
+    assert "Erf" in fused(before)
+    assert fused(after) == ["Gelu"]
+    expected = torch.nn.functional.gelu(torch.from_numpy(X)).numpy()
+    np.testing.assert_allclose(OnnxSession(after.SerializeToString()).run(X), expected, atol=1e-6)
+
+
+def test_half_a_bracket_that_is_read_twice_is_no_gelu():
+    nodes = [helper.make_node("Erf", ["x"], ["b"]), helper.make_node("Add", ["b", "one"], ["c"]),
+             helper.make_node("Mul", ["half", "c"], ["d"]), helper.make_node("Mul", ["x", "d"], ["e"]),
+             helper.make_node("Add", ["e", "d"], ["y"])]
+    before = model(nodes, [("one", np.array(1, np.float32)), ("half", np.array(0.5, np.float32))], out=X.shape)
+    assert gelu_as_engines_know_it(before) == before
 
 
 def convolutions():
