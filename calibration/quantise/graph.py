@@ -32,7 +32,7 @@ class Layer:
         name: what people call it: the weight's name without "network." and ".weight", or "<what> after <layer>".
         role: "first convolution", "depthwise", "pointwise", "convolution", "SE gate", "classifier", "fully connected",
             or the kind of operator, such as "hard-swish".
-        op: ONNX operator.
+        op: ONNX operator; "Gelu" for each node of one that is written out.
         macs: multiply-accumulates per frame; 0 for all but convolutions and matrix products.
     """
 
@@ -110,10 +110,25 @@ class FloatGraph:
             named[node.name] = called
             if not self.activations(node):
                 continue
-            role = self._role(node, weighted, first=not any(layer.macs for layer in found))
+            op = "Gelu" if node.name in self._gelus else node.op_type
+            role = ACTIVATIONS.get(op) or self._role(node, weighted, first=not any(layer.macs for layer in found))
             name = called if weighted else f"{role} after {called}"
-            found.append(Layer(node.name, name, role, node.op_type, self._macs(node) if weighted else 0))
+            found.append(Layer(node.name, name, role, op, self._macs(node) if weighted else 0))
         return tuple(found)
+
+    @cached_property
+    def _gelus(self) -> frozenset[str]:
+        """Every node of x · (1 + erf(x / √2)) · 0.5, for which opset 18 has no operator: an engine makes one of them,
+        where no rounding stands in between."""
+        found: set[str] = set()
+        for erf in (node for node in self.graph.node if node.op_type == "Erf"):
+            chain = [erf]
+            for kind in ("Add", "Mul", "Mul"):
+                after = self.consumers[chain[-1].output[0]]
+                chain += after if len(after) == 1 and after[0].op_type == kind else []
+            if len(chain) == 4:
+                found |= {node.name for node in (self.producer[erf.input[0]], *chain)}
+        return frozenset(found)
 
     @cached_property
     def by_node(self) -> dict[str, Layer]:
@@ -137,7 +152,7 @@ class FloatGraph:
 
     def _role(self, node: onnx.NodeProto, weighted: bool, first: bool) -> str:
         if not weighted:
-            return ACTIVATIONS.get(node.op_type) or _WORDS.get(node.op_type, node.op_type)
+            return _WORDS.get(node.op_type, node.op_type)
         if first:
             return "first convolution"
         if self.reaches_output(node):

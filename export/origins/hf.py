@@ -35,9 +35,10 @@ def origin(target: str, stated: Path | None) -> Origin:
     """
     need(target, "transformers")
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
-    from transformers.utils import logging as progress
+    from transformers.utils import logging as remarks
 
-    progress.disable_progress_bar()  # loading takes a second
+    hush: Any = remarks.disable_progress_bar  # untyped, as below; loading takes a second
+    hush()
     folder = _folder(named(target)[0])
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)

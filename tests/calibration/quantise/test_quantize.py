@@ -114,6 +114,21 @@ def test_a_fully_connected_layer_in_a_gemm_is_quantised_along_its_outputs():
     assert scales == pytest.approx(np.array([2, 4, 6]) / 127)
 
 
+def test_a_gelu_that_is_written_out_is_one_activation_and_stays_in_float():
+    nodes = [helper.make_node(kind, list(inputs), [output], name=output) for kind, inputs, output in (
+        ("MatMul", ("x", "w"), "m"), ("Div", ("m", "root"), "a"), ("Erf", ("a",), "b"), ("Add", ("b", "one"), "c"),
+        ("Mul", ("m", "c"), "d"), ("Mul", ("d", "half"), "e"), ("MatMul", ("e", "w"), "f"), ("Add", ("f", "e"), "g"),
+        ("Softmax", ("g",), "y"))]
+    constants = {"w": np.eye(3), "root": 2 ** 0.5, "one": 1, "half": 0.5}
+    graph = FloatGraph(helper.make_model(helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 3))],
+        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()]),
+        opset_imports=[helper.make_opsetid("", 18)]))
+    assert {layer.role for layer in graph.layers if layer.node in set("abcde")} == {"GELU"}
+    assert all_nodes(graph) == {"m", "f", "g"}
+
+
 def test_a_model_that_is_quantised_already_is_refused(graph):
     with pytest.raises(UserError, match=r"quantised already.*fp32"):
         FloatGraph(int8_from_float(graph, ones(graph), Plan(all_nodes(graph))))
