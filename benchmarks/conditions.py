@@ -39,8 +39,8 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Spell:
-    """What happened on the machine between snapshots, summed over one or more spells.
+class Conditions:
+    """What happened on the machine between two snapshots, or summed over several such intervals.
 
     Attributes:
         seconds: wall-clock time.
@@ -58,8 +58,8 @@ class Spell:
     cores: int | None = None
     slowed: tuple[str, ...] = ()
 
-    def __add__(self, other: Spell) -> Spell:
-        return Spell(self.seconds + other.seconds, _sum(self.others, other.others),
+    def __add__(self, other: Conditions) -> Conditions:
+        return Conditions(self.seconds + other.seconds, _sum(self.others, other.others),
                      _whole(_sum(self.throttled, other.throttled)), _sum(self.joules, other.joules), other.cores,
                      tuple(dict.fromkeys((*self.slowed, *other.slowed))))
 
@@ -96,19 +96,19 @@ def health() -> dict[str, float]:
     return {key: round(value, 1) for key, value in found.items() if value}
 
 
-def spell(before: Snapshot, after: Snapshot, ours: float, cores: int | None = None) -> Spell:
+def between(before: Snapshot, after: Snapshot, ours: float, cores: int | None = None) -> Conditions:
     """What happened between two snapshots.
 
     Args:
         before: the first.
         after: the second.
         ours: processor seconds that the measured process itself took meanwhile.
-        cores: as in `Spell`.
+        cores: as in `Conditions`.
     """
     busy, stolen = _difference(before.busy, after.busy), _difference(before.stolen, after.stolen)
     others = None if busy is None else max(busy - ours, 0.0) + (stolen or 0.0)
     joules = _difference(before.joules, after.joules)
-    return Spell(after.seconds - before.seconds, others, _whole(_difference(before.throttled, after.throttled)),
+    return Conditions(after.seconds - before.seconds, others, _whole(_difference(before.throttled, after.throttled)),
                  joules if joules is not None and joules >= 0 else None, cores,  # the counter wraps around
                  tuple(dict.fromkeys((*before.slowed, *after.slowed))))
 

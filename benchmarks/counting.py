@@ -107,7 +107,7 @@ WEIGHTED = ("Conv", "FusedConv", "ConvInteger", "QLinearConv", "ConvTranspose", 
 
 
 @dataclass(frozen=True)
-class Layer:
+class CountedLayer:
     """One node.
 
     Attributes:

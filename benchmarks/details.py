@@ -73,7 +73,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerRecord:
     """One kernel; see `benchmarks.kernels.Kernel`."""
 
     name: str
@@ -94,7 +94,7 @@ class Layer:
 class Layers:
     """Where the time goes, and that in words."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerRecord, ...]
     words: tuple[str, ...]
 
 

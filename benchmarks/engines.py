@@ -19,8 +19,8 @@ from runtime import board, cli
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.page.candidates import Candidate as Timed
-    from benchmarks.plan import Candidate, Sweep
+    from benchmarks.page.candidates import Candidate
+    from benchmarks.plan import Sweep, SweepItem
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,16 @@ def offer(elsewhere: bool) -> Offer:
     return Offer({target: names for target, names in able.items() if names}, unable)
 
 
-def candidates(name: str, size: tuple[int, int], weights: str | None, offered: Offer) -> list[Candidate]:
+def candidates(name: str, size: tuple[int, int], weights: str | None, offered: Offer) -> list[SweepItem]:
     """Every precision of every target that something runs."""
-    from benchmarks.plan import Candidate
+    from benchmarks.plan import SweepItem
     from export.target import targets
 
-    return [Candidate(name, size, target, precision, weights)
+    return [SweepItem(name, size, target, precision, weights)
             for target in offered.engines for precision in targets()[target].precisions]
 
 
-def timed(sweep: Sweep, contenders: Sequence[tuple[Path, str]]) -> list[Timed]:
+def timed(sweep: Sweep, contenders: Sequence[tuple[Path, str]]) -> list[Candidate]:
     """The rows of these artifacts in these engines, joined, fastest first."""
     from benchmarks.page.candidates import joined
     from runtime.artifact import open_artifact
@@ -77,8 +77,8 @@ def timed(sweep: Sweep, contenders: Sequence[tuple[Path, str]]) -> list[Timed]:
     return [c for c in joined(rows) if (c.latency.sha256, c.latency.engine) in wanted]
 
 
-def told(sweep: Sweep, wanted: Sequence[Candidate], found: Sequence[Timed], offered: Offer,
-         max_ms: float | None, max_drop: float) -> str:
+def summary(sweep: Sweep, wanted: Sequence[SweepItem], found: Sequence[Candidate], offered: Offer,
+            max_ms: float | None, max_drop: float) -> str:
     """The table, what was refused, and the sentence; draws the picture beside the rows."""
     from benchmarks.page.candidates import machine_name, skipped
     from benchmarks.page.dots import draw
@@ -147,7 +147,7 @@ def command(args: argparse.Namespace) -> int:
     sweep, size = planned(args, offered)
     wanted = candidates(args.name, size, args.weights, offered)
     contenders = run(sweep, wanted, lambda line: print(line, flush=True))
-    print("\n" + told(sweep, wanted, timed(sweep, contenders), offered, args.max_ms, args.max_drop))
+    print("\n" + summary(sweep, wanted, timed(sweep, contenders), offered, args.max_ms, args.max_drop))
     return 0
 
 

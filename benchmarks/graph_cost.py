@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from benchmarks.counting import RULES, WEIGHTED, Layer, Shape
+from benchmarks.counting import RULES, WEIGHTED, CountedLayer, Shape
 
 if TYPE_CHECKING:
     import onnx
@@ -25,11 +25,11 @@ class GraphCost:
             its last reader and nothing is computed in place; None when a shape is not known.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[CountedLayer, ...]
     peak_activation_bytes: int | None
 
     @property
-    def uncounted(self) -> tuple[Layer, ...]:
+    def uncounted(self) -> tuple[CountedLayer, ...]:
         """Layers that the totals leave out."""
         return tuple(layer for layer in self.layers if layer.reason)
 
@@ -123,13 +123,13 @@ class _Tensors:
         self.shapes[name], self.bytes[name] = shape, prod(shape) * itemsize
 
 
-def _layer(node: onnx.NodeProto, tensors: _Tensors) -> Layer:
+def _layer(node: onnx.NodeProto, tensors: _Tensors) -> CountedLayer:
     inputs = tuple(name for name in node.input if name)
     outputs = [name for name in node.output if name]
     constants = [name for name in inputs if name in tensors.constants]
     counts, reason = _counts(node, tensors)
     weighted = node.op_type in WEIGHTED
-    return Layer(
+    return CountedLayer(
         node.name or outputs[0], node.op_type, inputs, outputs[0], tensors.shapes.get(outputs[0], ()),
         sum(tensors.constants[name] for name in _weights(node, constants)) if weighted else 0,
         counts and counts[0], counts and counts[1],

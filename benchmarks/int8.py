@@ -23,8 +23,8 @@ from runtime.errors import UserError
 if TYPE_CHECKING:
     import onnx
 
-    from benchmarks.page.candidates import Candidate as Timed
-    from benchmarks.plan import Candidate, Say, Sweep
+    from benchmarks.page.candidates import Candidate
+    from benchmarks.plan import Say, Sweep, SweepItem
     from calibration.data.coverage import Chosen
     from runtime.artifact import Artifact
 
@@ -81,7 +81,7 @@ def quantisers(text: str) -> list[str]:
     return found
 
 
-def made(candidate: Candidate, sweep: Sweep, say: Say) -> Path:
+def made(candidate: SweepItem, sweep: Sweep, say: Say) -> Path:
     """A candidate's artifact, used again where it is there: ours by its own command's recipe, or another quantiser's.
 
     Raises:
@@ -116,7 +116,7 @@ def made(candidate: Candidate, sweep: Sweep, say: Say) -> Path:
     return path
 
 
-def duels(found: Sequence[Timed]) -> list[str]:
+def duels(found: Sequence[Candidate]) -> list[str]:
     """On each engine, the fastest of our INT8 files against each of the others'."""
     lines = []
     for engine in dict.fromkeys(c.latency.engine for c in found):
@@ -126,7 +126,7 @@ def duels(found: Sequence[Timed]) -> list[str]:
     return lines
 
 
-def _duel(ours: Timed, other: Timed) -> str:
+def _duel(ours: Candidate, other: Candidate) -> str:
     from benchmarks.page.turns import kept, lost, ratio, short
 
     times, low, high = ratio(ours, other)
@@ -134,7 +134,8 @@ def _duel(ours: Timed, other: Timed) -> str:
             f"{lost(ours)} points against {lost(other)}, keeps {kept(ours)} of pixels against {kept(other)}")
 
 
-def told(sweep: Sweep, found: Sequence[Timed], refused: Sequence[str], max_ms: float | None, max_drop: float) -> str:
+def summary(sweep: Sweep, found: Sequence[Candidate], refused: Sequence[str], max_ms: float | None,
+            max_drop: float) -> str:
     """The table, engine by engine, each file against float32 there; the duels; and the sentence."""
     from benchmarks.page.turns import sentence, table
     from benchmarks.page.verdict import verdict
@@ -150,7 +151,7 @@ def command(args: argparse.Namespace) -> int:
     """Quantise, measure, tell."""
     from benchmarks.page.candidates import skipped
     from benchmarks.page.turns import refusals
-    from benchmarks.plan import Candidate
+    from benchmarks.plan import SweepItem
     from benchmarks.sweep import run
 
     for name in args.against:
@@ -158,11 +159,11 @@ def command(args: argparse.Namespace) -> int:
     everything = offer(elsewhere=args.on is not None)
     offered = Offer({GRAPHS: everything.engines[GRAPHS]}, everything.unable)
     sweep, size = planned(args, offered)
-    wanted = [Candidate(args.name, size, GRAPHS, precision, args.weights, form)
+    wanted = [SweepItem(args.name, size, GRAPHS, precision, args.weights, form)
               for precision, form in [("fp32", ""), ("int8", ""), *(("int8", name) for name in args.against)]]
     found = timed(sweep, run(sweep, wanted, lambda line: print(line, flush=True), made))
     rows = [entry for entry in sweep.known() if (entry.name, entry.size) == (args.name, size)]
-    print("\n" + told(sweep, found, refusals(skipped(rows, found)), args.max_ms, args.max_drop))
+    print("\n" + summary(sweep, found, refusals(skipped(rows, found)), args.max_ms, args.max_drop))
     return 0
 
 

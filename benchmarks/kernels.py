@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.counting import RULES, Layer, Shape
+from benchmarks.counting import RULES, CountedLayer, Shape
 from runtime.sessions.onnx import library
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def profile(engine: Path, x: npt.NDArray[np.uint8], threads: int, runs: int) -> 
     return kernels[len(kernels) // runs * (runs // 4):]
 
 
-def kernels_from_events(events: list[dict[str, Any]], layers: tuple[Layer, ...]) -> list[Kernel]:
+def kernels_from_events(events: list[dict[str, Any]], layers: tuple[CountedLayer, ...]) -> list[Kernel]:
     """One Kernel per name, in the order of the run.
 
     Args:
@@ -100,7 +100,7 @@ def kernels_from_events(events: list[dict[str, Any]], layers: tuple[Layer, ...])
             for (name, group), layer in zip(grouped.items(), named)]
 
 
-def _kernel(name: str, events: list[dict[str, Any]], layer: Layer | None) -> Kernel:
+def _kernel(name: str, events: list[dict[str, Any]], layer: CountedLayer | None) -> Kernel:
     values = events[0]["args"]
     op = values["op_name"]
     inputs, outputs = _tensors(values["input_type_shape"]), _tensors(values["output_type_shape"])
@@ -139,17 +139,17 @@ def _kind(op: str, inputs: list[Shape]) -> str:
 class _Origins:
     """Finds the layer that a kernel computes. Each layer is claimed once."""
 
-    def __init__(self, layers: tuple[Layer, ...]) -> None:
+    def __init__(self, layers: tuple[CountedLayer, ...]) -> None:
         self._by_name = {layer.name: layer for layer in layers}
         self._by_output = {layer.output: layer for layer in layers}
         self._claimed: set[str] = set()
 
-    def claim_by_name(self, name: str) -> Layer | None:
+    def claim_by_name(self, name: str) -> CountedLayer | None:
         """A product that bears the kernel's name or writes the tensor of that name."""
         layer = self._find(name)
         return self._claim(layer) if layer and layer.macs else None
 
-    def claim_upstream(self, name: str, op: str) -> Layer | None:
+    def claim_upstream(self, name: str, op: str) -> CountedLayer | None:
         """The nearest unclaimed product above the layer of that name: the kernel has absorbed what lies between."""
         layer = self._find(name)
         queue = [layer] if layer and op in PRODUCTS else []
@@ -161,11 +161,11 @@ class _Origins:
             queue += [self._by_output[x] for x in candidate.inputs if x in self._by_output and len(queue) < 64]
         return None
 
-    def _find(self, name: str) -> Layer | None:
+    def _find(self, name: str) -> CountedLayer | None:
         plain = name.removeprefix("InsertedPrecisionFreeCast_").removesuffix("_nchwc")  # float16, computed in float32
         return self._by_name.get(plain) or self._by_output.get(plain)
 
-    def _claim(self, layer: Layer) -> Layer | None:
+    def _claim(self, layer: CountedLayer) -> CountedLayer | None:
         if layer.name in self._claimed:
             return None
         self._claimed.add(layer.name)

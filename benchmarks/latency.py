@@ -117,7 +117,7 @@ def _values(record: Record, path: Path) -> dict[str, float]:
     from runtime.artifact import size_mb
 
     queries = sum(map(len, record.total))
-    joules, others = record.spell.joules, record.spell.others_share
+    joules, others = record.conditions.joules, record.conditions.others_share
     found = {
         **percentiles(record.total, record.stages["inference"]), "processor_ms": 1e3 * record.processor_s / queries,
         **{key: record.worker.opened[key] for key in ("cold_start_ms", "load_ms", "first_ms", "before_mb")},

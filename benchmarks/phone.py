@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import sustained
+from benchmarks.submission import ENGINES, Refused, Submission, check_token, read, read_json
 from benchmarks.sustained import Moment
-from benchmarks.told import ENGINES, Refused, Told, check_token, read, read_json
 from runtime import cli
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class Run:
         from benchmarks.measurement import append
 
         try:
-            told = read(body, self.token, len(self.artifacts), self.rule.rounds)
-            rows = [self._latency(told), *self._accuracy(told)]
+            sent = read(body, self.token, len(self.artifacts), self.rule.rounds)
+            rows = [self._latency(sent), *self._accuracy(sent)]
         except Refused as error:
             return 400, json.dumps(str(error))
         with self._lock:
@@ -109,26 +109,26 @@ class Run:
         self.done.set()
         return 200, "{}"
 
-    def _latency(self, told: Told) -> Measurement:
+    def _latency(self, sent: Submission) -> Measurement:
         from benchmarks.latency import percentiles
         from benchmarks.measurement import row
         from runtime.artifact import size_mb
 
-        artifact, path = self.artifacts[told.network]
-        values = {**percentiles(told.rounds, told.stages["inference"]), "model_mb": size_mb(path),
-                  **{key: told.numbers[key] for key in ("load_ms", "first_ms", "agreement")}}
-        moments = [Moment(at, 1e3 / max(ms, 1e-3)) for at, ms in told.thermal]  # a browser's clock is coarse
+        artifact, path = self.artifacts[sent.network]
+        values = {**percentiles(sent.rounds, sent.stages["inference"]), "model_mb": size_mb(path),
+                  **{key: sent.numbers[key] for key in ("load_ms", "first_ms", "agreement")}}
+        moments = [Moment(at, 1e3 / max(ms, 1e-3)) for at, ms in sent.thermal]  # a browser's clock is coarse
         values |= sustained.values(moments) if moments else {}
-        return row("latency", artifact, values, engine=told.engine, samples=sum(map(len, told.rounds)),
-                   machine=told.machine, quick=self.rule.quick, invalid=_complaints(told, self.rule),
-                   details={"rule": str(self.rule), "rounds_ms": [_median(times) for times in told.rounds],
-                            "rounds_inference_ms": [_median(times) for times in told.stages["inference"]],
-                            "stages_ms": {stage: _median([*chain(*rounds)]) for stage, rounds in told.stages.items()},
-                            "warm_up_queries": told.numbers["warm_up_queries"], **told.texts,
+        return row("latency", artifact, values, engine=sent.engine, samples=sum(map(len, sent.rounds)),
+                   machine=sent.machine, quick=self.rule.quick, invalid=_complaints(sent, self.rule),
+                   details={"rule": str(self.rule), "rounds_ms": [_median(times) for times in sent.rounds],
+                            "rounds_inference_ms": [_median(times) for times in sent.stages["inference"]],
+                            "stages_ms": {stage: _median([*chain(*rounds)]) for stage, rounds in sent.stages.items()},
+                            "warm_up_queries": sent.numbers["warm_up_queries"], **sent.texts,
                             **(sustained.details(moments) if moments else {}),
-                            **({"threads": int(told.numbers["threads"])} if told.engine == "web-wasm" else {})})
+                            **({"threads": int(sent.numbers["threads"])} if sent.engine == "web-wasm" else {})})
 
-    def _accuracy(self, told: Told) -> list[Measurement]:
+    def _accuracy(self, sent: Submission) -> list[Measurement]:
         from benchmarks.accuracy import summary
         from benchmarks.frames import accuracy_values, untrained
         from benchmarks.measurement import row
@@ -137,7 +137,7 @@ class Run:
 
         if not self.pairs:
             return []
-        artifact, masks = self.artifacts[told.network][0], self._masks.get((told.network, told.engine), {})
+        artifact, masks = self.artifacts[sent.network][0], self._masks.get((sent.network, sent.engine), {})
         if len(masks) != len(self.pairs):
             raise Refused(f"{len(masks)} masks were received; expected {len(self.pairs)}")
         labelled = list(read_pairs(self.pairs, label_map("own", artifact.classes)))
@@ -146,22 +146,22 @@ class Run:
                 raise Refused(f"the mask of {name} is {masks[number].shape}, its label {label.shape}")
         in_order = iter([masks[number] for number in range(len(masks))])
         figures = summary(measure(lambda _: next(in_order), labelled, artifact.classes))
-        return [row("accuracy", artifact, accuracy_values(figures), engine=told.engine, samples=figures["frames"],
-                    machine=told.machine, invalid=untrained(artifact),
+        return [row("accuracy", artifact, accuracy_values(figures), engine=sent.engine, samples=figures["frames"],
+                    machine=sent.machine, invalid=untrained(artifact),
                     details={"iou_by_class": figures["iou_by_class"],
                              "palette": dict(zip(artifact.classes, artifact.palette))})]
 
 
-def _complaints(told: Told, rule: Rule) -> tuple[str, ...]:
+def _complaints(sent: Submission, rule: Rule) -> tuple[str, ...]:
     """Why a phone's figures cannot be trusted; what others took of its processor no browser tells."""
-    found = list(told.complaints)
-    queries, seconds = sum(map(len, told.rounds)), sum(map(sum, told.rounds)) / 1e3
+    found = list(sent.complaints)
+    queries, seconds = sum(map(len, sent.rounds)), sum(map(sum, sent.rounds)) / 1e3
     if queries < rule.queries or seconds < 0.9 * rule.seconds:
         found.append(f"{queries} queries in {seconds:.0f} s were received; expected {rule}")
-    if not told.settled:
-        found.append(f"the warm-up did not settle within {told.numbers['warm_up_queries']:.0f} queries")
-    if told.numbers["agreement"] < told.numbers["gate"]:
-        found.append(f"only {100 * told.numbers['agreement']:.2f} % of the proof's pixels are as expected")
+    if not sent.settled:
+        found.append(f"the warm-up did not settle within {sent.numbers['warm_up_queries']:.0f} queries")
+    if sent.numbers["agreement"] < sent.numbers["gate"]:
+        found.append(f"only {100 * sent.numbers['agreement']:.2f} % of the proof's pixels are as expected")
     return tuple(found)
 
 

@@ -91,7 +91,7 @@ def _command(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     with ExitStack() as stack:
         turns = _race(args, stack)
     live = camera(_stream(args, args.camera_fps, policy=Policy.LATEST, workers=1), args.frames)
-    others = conditions.spell(before, conditions.snapshot(), time.process_time() - cpu)
+    others = conditions.between(before, conditions.snapshot(), time.process_time() - cpu)
     details = {key: [warm[key], now] for key, now in conditions.health().items()}
     _print(args, turns, live, others.others_share)
     moments = without_a_pause(_stream(args, 30, workers=1), args.minutes) if args.minutes else []

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from runtime.board import Board
 
 Say = Callable[[str], None]
-Make = Callable[["Candidate", "Sweep", Say], Path]
+Make = Callable[["SweepItem", "Sweep", Say], Path]
 
 ROWS = "rows.jsonl"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SweepItem:
     """One artifact that is wanted; `weights` as the exporters' flag, None for the bundled ones; `form` where there are
     several of one precision."""
 
@@ -89,7 +89,7 @@ class Sweep:
 
 
 def candidates(models: Sequence[str], sizes: Sequence[tuple[int, int]], targets: Sequence[str],
-               precisions: Sequence[str], weights: Sequence[str]) -> list[Candidate]:
+               precisions: Sequence[str], weights: Sequence[str]) -> list[SweepItem]:
     """All combinations.
 
     Args:
@@ -101,7 +101,7 @@ def candidates(models: Sequence[str], sizes: Sequence[tuple[int, int]], targets:
     """
     named = dict(entry.split("=", 1) for entry in weights if "=" in entry)
     others = next((entry for entry in weights if "=" not in entry), None)
-    return [Candidate(name, size, target, precision, named.get(name, others))
+    return [SweepItem(name, size, target, precision, named.get(name, others))
             for name, size, precision, target in product(models, sizes, precisions, targets)]
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 PROFILED = "onnx"
 """The engine whose profiler tells each kernel's time."""
 RUNS = 40
-WORTH_A_WORD = 0.01
-"""Share of the time from which on a kind of layers is spoken of."""
+REPORTED_SHARE = 0.01
+"""Kinds of layers that take a smaller share of the time are left out of the text."""
 KINDS = {"depthwise": "depthwise convolutions", "1x1": "1x1 convolutions", "KxK": "other convolutions",
          "product": "matrix products", "reorder": "layout changes of the engine", "other": "all other kernels"}
 
@@ -62,11 +62,11 @@ def measure(path: Path, threads: int | None = None, runs: int = RUNS, command: s
     plain_ms = _median_ms(lambda: session.run(x), runs)
     session.close()
     events = profile(engine, x, count, runs)
-    spell = conditions.spell(before, conditions.snapshot(), process_time() - own)
+    meanwhile = conditions.between(before, conditions.snapshot(), process_time() - own)
     cost = cost_of_graph(onnx.load(engine), artifact.preprocess.size if 0 in artifact.input.shape else None)
     kernels = kernels_from_events(events, cost.layers)
     return row("layers", artifact, values(kernels, ceilings, plain_ms, cost.flops), engine=PROFILED, samples=runs,
-               machine=machine.describe(), command=command, invalid=spell.complaints(),
+               machine=machine.describe(), command=command, invalid=meanwhile.complaints(),
                details={"layers": [dataclasses.asdict(kernel) for kernel in kernels], "ceiling_threads": count,
                         "words": words(artifact.name, kernels, ceilings, plain_ms, cost.flops)})
 
@@ -101,7 +101,7 @@ def words(name: str, kernels: Sequence[Kernel], ceilings: Ceilings, plain_ms: fl
     total = sum(kernel.ms for kernel in kernels)
     grouped = {kind: [kernel for kernel in kernels if kernel.kind == kind] for kind in KINDS}
     for kind, group in sorted(grouped.items(), key=lambda item: -sum(kernel.ms for kernel in item[1])):
-        if group and sum(kernel.ms for kernel in group) >= WORTH_A_WORD * total:
+        if group and sum(kernel.ms for kernel in group) >= REPORTED_SHARE * total:
             lines.append(_about(KINDS[kind], group, total, ceilings))
     return lines
 

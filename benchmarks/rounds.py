@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.conditions import Snapshot, Spell, spell
+from benchmarks.conditions import Conditions, Snapshot, between
 from benchmarks.machine import imitated
 from benchmarks.sustained import WINDOW_S, Moment
 from runtime import cli
@@ -44,7 +44,7 @@ class Record:
     total: list[list[float]] = field(default_factory=list)
     stages: dict[str, list[list[float]]] = field(default_factory=dict)
     processor_s: float = 0.0
-    spell: Spell = field(default_factory=Spell)
+    conditions: Conditions = field(default_factory=Conditions)
     memory: dict[str, float | None] = field(default_factory=dict)
     health: list[dict[str, float]] = field(default_factory=list)
     load: float | None = None
@@ -53,7 +53,7 @@ class Record:
     def take(self, answer: dict[str, Any]) -> None:
         """One more round, as the worker has answered it."""
         before, after = (Snapshot(**answer[key]) for key in ("before", "after"))
-        self.spell += spell(before, after, answer["processor_s"], self.worker.opened["machine"]["cores"])
+        self.conditions += between(before, after, answer["processor_s"], self.worker.opened["machine"]["cores"])
         self.total.append(answer["total_ms"])
         for stage, times in answer["stages_ms"].items():
             self.stages.setdefault(stage, []).append(times)
@@ -76,7 +76,7 @@ class Record:
     def complaints(self) -> tuple[str, ...]:
         """Why the figures cannot be trusted; empty when they can."""
         unsettled = f"the warm-up did not settle within {self.warmed['queries']} queries"
-        return (*imitated(self.worker.machine), *self.spell.complaints(),
+        return (*imitated(self.worker.machine), *self.conditions.complaints(),
                 *(() if self.warmed["settled"] else (unsettled,)))
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.plan import Candidate, Say, Sweep
+from benchmarks.plan import Say, Sweep, SweepItem
 from benchmarks.remote import Remote
 from runtime.errors import BoardUnusable, EdgesegError, Incomplete, UserError
 
@@ -21,7 +21,7 @@ REFERENCE = "reference"
 """Engine of a row whose accuracy comes from a target's reference rather than from an engine."""
 
 
-def alone(candidate: Candidate, path: Path, original: Original, sweep: Sweep, say: Say) -> list[str]:
+def alone(candidate: SweepItem, path: Path, original: Original, sweep: Sweep, say: Say) -> list[str]:
     """Take the rows of an artifact that need no company, where they are missing; return the engines that take it.
 
     Raises:
@@ -108,7 +108,7 @@ def together(contenders: Sequence[tuple[Path, str]], size: str, sweep: Sweep, sa
                 rows=sweep.rows, minutes=sweep.minutes)
 
 
-def skip(candidate: Candidate, sweep: Sweep, say: Say, error: EdgesegError, engine: str = "") -> None:
+def skip(candidate: SweepItem, sweep: Sweep, say: Say, error: EdgesegError, engine: str = "") -> None:
     """Note that a candidate, or one engine with it, could not be measured."""
     from benchmarks.measurement import append
 
@@ -116,7 +116,7 @@ def skip(candidate: Candidate, sweep: Sweep, say: Say, error: EdgesegError, engi
     append(sweep.rows, [skipped(candidate, str(error), engine)])
 
 
-def skipped(candidate: Candidate, reason: str, engine: str = "") -> Measurement:
+def skipped(candidate: SweepItem, reason: str, engine: str = "") -> Measurement:
     """The row that says why there is none."""
     from benchmarks.measurement import Measurement, now, this_command
 

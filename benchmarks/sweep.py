@@ -14,12 +14,12 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks import steps
-from benchmarks.plan import Candidate, Make, Say, Sweep, candidates, engines_by_target, precisions, sizes
+from benchmarks.plan import Make, Say, Sweep, SweepItem, candidates, engines_by_target, precisions, sizes
 from runtime import board, cli
 from runtime.errors import GateFailed, UserError
 
 
-def run(sweep: Sweep, wanted: Sequence[Candidate], say: Say, make: Make | None = None) -> list[tuple[Path, str]]:
+def run(sweep: Sweep, wanted: Sequence[SweepItem], say: Say, make: Make | None = None) -> list[tuple[Path, str]]:
     """Measure what the rows do not hold yet. Everything finished is on the disk before the next thing begins.
 
     Args:
@@ -53,7 +53,7 @@ def run(sweep: Sweep, wanted: Sequence[Candidate], say: Say, make: Make | None =
     return [contender for contenders in ready.values() for contender in contenders]
 
 
-def exported(candidate: Candidate, sweep: Sweep, say: Say) -> Path:
+def exported(candidate: SweepItem, sweep: Sweep, say: Say) -> Path:
     """The candidate's artifact, made where it is missing or out of date.
 
     Raises:
@@ -63,11 +63,11 @@ def exported(candidate: Candidate, sweep: Sweep, say: Say) -> Path:
     from export.request import request
     from export.target import Job, target
 
-    room = target(candidate.target)
-    if candidate.precision not in room.precisions:
-        raise UserError(f"{room.title} has no {candidate.precision}; expected {', '.join(room.precisions)}")
-    if lacking := room.hindrance():
-        raise UserError(f"{room.title} cannot be built here: {lacking}", try_="python -m export doctor")
+    entry = target(candidate.target)
+    if candidate.precision not in entry.precisions:
+        raise UserError(f"{entry.title} has no {candidate.precision}; expected {', '.join(entry.precisions)}")
+    if lacking := entry.hindrance():
+        raise UserError(f"{entry.title} cannot be built here: {lacking}", try_="python -m export doctor")
     wanted = request(candidate.name, weights=candidate.weights, size=candidate.size, precision=candidate.precision)
     calibration = sweep.calibration if candidate.precision == "int8" else None
     job = Job(wanted, sweep.out, frames=sweep.data / "images", calibration=calibration,

@@ -58,7 +58,7 @@ def _numbers(text: str) -> list[int]:
 
 
 @dataclass
-class Outcome:
+class TemporalResult:
     """What one setting did."""
 
     masks: list[Mask] = field(default_factory=list)
@@ -99,7 +99,7 @@ def _command(args: argparse.Namespace) -> int:
 
     artifact, _ = open_artifact(args.artifact)
     frames, labels = _frames(args, artifact.classes)
-    outcomes = {name: Outcome() for name in settings(args.every, artifact.output_kind is OutputKind.CLASSES)}
+    outcomes = {name: TemporalResult() for name in settings(args.every, artifact.output_kind is OutputKind.CLASSES)}
     for _ in cli.progress(range(args.rounds), args.rounds, "rounds"):
         for name, options in settings(args.every, artifact.output_kind is OutputKind.CLASSES).items():
             _turn(args, frames, options, outcomes[name])
@@ -135,7 +135,7 @@ def _frames(args: argparse.Namespace, classes: tuple[str, ...]) -> tuple[list[Fr
     return frames, labels
 
 
-def _turn(args: argparse.Namespace, frames: Sequence[Frame], options: dict[str, Any], outcome: Outcome) -> None:
+def _turn(args: argparse.Namespace, frames: Sequence[Frame], options: dict[str, Any], outcome: TemporalResult) -> None:
     """Run the stream once over all frames; the masks are the same in every turn."""
     from runtime.stream import Stream
 
@@ -147,7 +147,7 @@ def _turn(args: argparse.Namespace, frames: Sequence[Frame], options: dict[str, 
     outcome.keys = sum("inference" in result.stages_ms for result in results)
 
 
-def _figures(outcome: Outcome, whole: Outcome, labels: Sequence[Mask], classes: int) -> dict[str, float]:
+def _figures(outcome: TemporalResult, whole: TemporalResult, labels: Sequence[Mask], classes: int) -> dict[str, float]:
     from calibration.judge.accuracy import confusion, miou
 
     gained = median(a / b for a, b in zip(outcome.fps, whole.fps))

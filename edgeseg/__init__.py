@@ -2,7 +2,7 @@
 
     from edgeseg import Segmenter, Stream, open_artifact
 
-This package is the front door: the names that programs use, and the one command. Everything behind it lives in
+This package holds the names that programs import, and the one command. The code itself is in
 `runtime`, `calibration`, `export` and `benchmarks`.
 """
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.reuse import fingerprint, kept
-from export.target import Job, rooms
+from export.target import Job, packages
 from runtime.artifact import open_artifact, write_artifact
 
 
@@ -27,6 +27,6 @@ def build(name: str, job: Job, *, reuse: bool = True) -> Path:
     if reuse and (path := kept(name, job)):
         job.say(f"{path}: unchanged, used again")
         return path
-    artifact, path = open_artifact(rooms()[name].build(job))
+    artifact, path = open_artifact(packages()[name].build(job))
     write_artifact(replace(artifact, details={**artifact.details, "fingerprint": fingerprint(name, job)}), path)
     return path

@@ -53,10 +53,10 @@ def job_from(args: argparse.Namespace, **options: object) -> Job:
 
 def finish(args: argparse.Namespace, path: Path, remark: str = "") -> int:
     """Print the last line, and write the record that was asked for."""
-    from export.weights import told
+    from export.weights import summary
 
     artifact, _ = open_artifact(path)
-    print(f"{path}: {size_mb(path):.1f} MB, " + ", ".join([*filter(None, [remark]), told(artifact.weights)]))
+    print(f"{path}: {size_mb(path):.1f} MB, " + ", ".join([*filter(None, [remark]), summary(artifact.weights)]))
     return write_record(args, path, artifact)
 
 

@@ -1,7 +1,7 @@
 """What everybody else needs to know of one target, and which targets there are: the folders here that hold a `TARGET`.
 
-A target's room is `export/<name>/`. Its `__init__.py` holds `TARGET`, `build(job)` and `reopen(artifact, path)`, and
-imports nothing heavy; `__main__.py` is its command. Nothing outside of the room and of `runtime/sessions/` names it.
+A target's package is `export/<name>/`. Its `__init__.py` holds `TARGET`, `build(job)` and `reopen(artifact, path)`, and
+imports nothing heavy; `__main__.py` is its command. Nothing outside of it and of `runtime/sessions/` names it.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Job:
 
 
 @cache
-def rooms() -> dict[str, ModuleType]:
+def packages() -> dict[str, ModuleType]:
     """Name → package, of every folder here that holds a target; sorted."""
     folders = sorted(path.parent.name for path in Path(__file__).parent.glob("*/__init__.py"))
     modules = {name: importlib.import_module(f"export.{name}") for name in folders}
@@ -119,7 +119,7 @@ def rooms() -> dict[str, ModuleType]:
 
 def targets() -> dict[str, Target]:
     """Name, as `python -m export.<name>` has it, → target."""
-    return {name: room.TARGET for name, room in rooms().items()}
+    return {name: package.TARGET for name, package in packages().items()}
 
 
 def target(name: str) -> Target:
@@ -135,7 +135,7 @@ def target(name: str) -> Target:
 
 def reopen(artifact: Artifact, path: Path) -> Session | None:
     """A session that judges an artifact on this machine: its engine, or the target's reference; None for neither."""
-    session: Session | None = rooms()[artifact.target].reopen(artifact, path)
+    session: Session | None = packages()[artifact.target].reopen(artifact, path)
     return session
 
 

@@ -72,7 +72,7 @@ def put(network: nn.Module, loaded: Checkpoint) -> Weights:
             "terms": loaded.terms}
 
 
-def told(record: Weights) -> str:
+def summary(record: Weights) -> str:
     """An artifact's `weights` record in a line for a person: where they come from, and what they may be used for."""
     if not record["trained"]:
         return "random weights, UNTRAINED"

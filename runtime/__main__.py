@@ -107,7 +107,7 @@ def _command(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             try:
                 _run(args, stream, sinks, times)
             except EdgesegError as error:
-                broken = error  # what was done so far is finished first, and then the error is told
+                broken = error  # what was done so far is finished first, and then the error is reported
         _report(args, stream, times)
     if broken:
         raise broken

@@ -154,7 +154,7 @@ def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Argume
     except KeyboardInterrupt as stop:
         print(f"{name}: interrupted; finished files are kept", file=sys.stderr)
         return getattr(stop, "exit_code", 128 + signal.SIGINT)
-    except BrokenPipeError:  # `| head` closed our stdout: no news to anyone, but Python would complain at exit
+    except BrokenPipeError:  # `| head` closed our stdout: as intended, but Python would report it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -166,7 +166,7 @@ def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Argume
 
 
 def status(text: str) -> None:
-    """Show one line of news in place of the last one, on stderr when that is a terminal; "" clears it."""
+    """Show a line of status in place of the last one, on stderr when that is a terminal; "" clears it."""
     if sys.stderr.isatty():
         print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
 

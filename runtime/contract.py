@@ -67,16 +67,17 @@ def hold_against_engine(artifact: Artifact, inputs: Sequence[Port], outputs: Seq
     Raises:
         UserError: another number of tensors, or a name, shape or dtype that differs.
     """
-    for what, told, ports in (("input", artifact.input, inputs), ("output", artifact.output, outputs)):
+    for what, stated, ports in (("input", artifact.input, inputs), ("output", artifact.output, outputs)):
         if len(ports) != 1:
             raise UserError(f"{artifact.file} has {len(ports)} {what}s ({', '.join(port.name for port in ports)}); "
                             "expected one", try_=f"export {artifact.name} again")
         (port,) = ports
         frame_decides = what == "input"  # there, 0 is a statement; at the output it may be unknown to either side
-        fits = port.shape is None or (len(port.shape) == len(told.shape) and all(
-            a == b or (not frame_decides and 0 in (a, b)) for a, b in zip(port.shape, told.shape)))
-        if port.name != told.name or port.dtype != told.dtype or not fits:
+        fits = port.shape is None or (len(port.shape) == len(stated.shape) and all(
+            a == b or (not frame_decides and 0 in (a, b)) for a, b in zip(port.shape, stated.shape)))
+        if port.name != stated.name or port.dtype != stated.dtype or not fits:
             shape = "" if port.shape is None else f" {list(port.shape)}"
             raise UserError(
-                f"{artifact.file} says of its {what} {port.name} {port.dtype}{shape}, the JSON beside it {told.name} "
-                f"{told.dtype} {list(told.shape)}: they do not belong together", try_=f"export {artifact.name} again")
+                f"{artifact.file} says of its {what} {port.name} {port.dtype}{shape}, the JSON beside it {stated.name} "
+                f"{stated.dtype} {list(stated.shape)}: they do not belong together",
+                try_=f"export {artifact.name} again")

@@ -181,4 +181,4 @@ class _Handler(BaseHTTPRequestHandler):
                 number, jpeg = self.owner.next(number)
 
     def log_message(self, *_: Any) -> None:
-        """Requests are nobody's news."""
+        """Log no requests."""

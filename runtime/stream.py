@@ -138,7 +138,7 @@ class Stream:
             except Closed:
                 raise
             except BaseException as error:
-                end = _End(_told("read", place, error))
+                end = _End(_attributed("read", place, error))
             self._taken.put(place, end, wait=True)
         except Closed:
             pass
@@ -163,7 +163,7 @@ class Stream:
         job.ms["mask"] = 1e3 * (masked - start) - job.ms.get("refine", 0.0)
         self._rate.tick()
         if self._painter:
-            how = f"inference {job.ms['inference']:.0f} ms" if job.key else "moved along with the picture"
+            how = f"inference {job.ms['inference']:.0f} ms" if job.key else "mask carried over"
             line = self._rate.line() + how
             job.overlay = self._painter(job.frame, job.mask, line)
             job.ms["draw"] = 1e3 * (perf_counter() - masked)
@@ -203,7 +203,7 @@ class Stream:
                 thread.join(_PATIENCE_S)
                 if thread.is_alive():
                     log.warning("%s is still busy after %.0f s and is left behind", thread.name, _PATIENCE_S)
-                    return  # what it works with must not be released under its hands
+                    return  # it still uses the engine, which must not be released
         for segmenter in [] if self._lent else self._segmenters:
             segmenter.close()
 
@@ -261,7 +261,7 @@ def _work(name: str, function: Stage, before: Channel[_Item], after: Channel[_It
                 try:
                     function(item)
                 except BaseException as error:
-                    item = _End(_told(name, item.index, error))
+                    item = _End(_attributed(name, item.index, error))
             after.put(place, item)
             if isinstance(item, _End):
                 return
@@ -271,11 +271,11 @@ def _work(name: str, function: Stage, before: Channel[_Item], after: Channel[_It
         before.close()
 
 
-def _told(stage: str, index: int, error: BaseException) -> BaseException:
+def _attributed(stage: str, index: int, error: BaseException) -> BaseException:
     """The error as the caller sees it: our own as they are, anything else with the stage and the frame."""
     if isinstance(error, EdgesegError) and stage == "read":
         return error
-    told = StageFailed(f"the {stage} stage failed at frame {index} ({type(error).__name__}: {error})")
-    told.exit_code = error.exit_code if isinstance(error, EdgesegError) else told.exit_code
-    told.__cause__ = error
-    return told
+    failed = StageFailed(f"the {stage} stage failed at frame {index} ({type(error).__name__}: {error})")
+    failed.exit_code = error.exit_code if isinstance(error, EdgesegError) else failed.exit_code
+    failed.__cause__ = error
+    return failed

@@ -1,4 +1,4 @@
-"""News for systemd, where it started us: ready, alive, stopping (the protocol of sd_notify(3), over its socket)."""
+"""Notifications to systemd, where it started us: ready, alive, stopping (sd_notify(3)'s protocol, over its socket)."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def covering(points: Descriptor, count: int) -> list[int]:
     """Indices of `count` points such that no other point is far from all of them.
 
     Farthest-first traversal from the most central point, within twice the optimum (Gonzalez 1985, "Clustering to
-    minimize the maximum intercluster distance"). Its love of outliers is wanted here: rare light and rare scenes are
+    minimize the maximum intercluster distance"). That it picks outliers is wanted here: rare light and rare scenes are
     what stretches ranges.
 
     Args:

@@ -1,4 +1,4 @@
-"""The command's name before training had a room of its own; `python -m export.training` is the same."""
+"""The command's name before training had a package of its own; `python -m export.training` is the same."""
 
 from __future__ import annotations
 

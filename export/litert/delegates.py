@@ -88,7 +88,7 @@ def refused(present: Iterable[str]) -> dict[str, list[str]]:
     return {title: names for title, names in found.items() if names}
 
 
-def told(present: Iterable[str]) -> list[str]:
+def report(present: Iterable[str]) -> list[str]:
     """One line for each delegate that refuses something."""
     source = {delegate.title: delegate.source for delegate in DELEGATES}
     return [f"{title} leaves {', '.join(names)} to the CPU ({source[title]})"

@@ -108,7 +108,7 @@ def _published(job: Job, model: bytes, checks: list[Check], calibration: dict[st
     with closing(LitertSession(model)) as session:
         (source,), (result,) = session.ports()
     present = delegates.operators(model)
-    for line in delegates.told(present):
+    for line in delegates.report(present):
         job.say(line)
     artifact = described(
         job.request, "litert", tools=tools(*HOST, "ai-edge-litert", *CONVERTER),

@@ -1,4 +1,4 @@
-"""What the house must know of a network that is to be exported, wherever it comes from: a value."""
+"""What every exporter needs to know of a network that is to be exported, wherever it comes from: a value."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from export.training.samples import Sample
 
 
 @dataclass(frozen=True)
-class Score:
+class ValidationScore:
     """Figures over all frames of a set, 0..1; `iou` per class, NaN where the class does not occur."""
 
     frames: int
@@ -25,7 +25,7 @@ class Score:
     pixel_accuracy: float
 
 
-def score(network: nn.Module, entry: ModelSpec, samples: Sequence[Sample], device: torch.device) -> Score:
+def score(network: nn.Module, entry: ModelSpec, samples: Sequence[Sample], device: torch.device) -> ValidationScore:
     """Score a network in eval mode, in float32: resize as the runtime does, upsample logits to the frame, argmax."""
     classes = len(entry.classes.names)
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in
@@ -37,5 +37,5 @@ def score(network: nn.Module, entry: ModelSpec, samples: Sequence[Sample], devic
             logits = network((frame.permute(0, 3, 1, 2).float() - mean) / std)
             logits = F.interpolate(logits, size=sample.label.shape, mode="bilinear", align_corners=entry.align_corners)
         counts += accuracy.confusion(sample.label, logits[0].argmax(0).byte().cpu().numpy(), classes)
-    return Score(len(samples), accuracy.miou(counts), tuple(map(float, accuracy.iou(counts))),
+    return ValidationScore(len(samples), accuracy.miou(counts), tuple(map(float, accuracy.iou(counts))),
                  accuracy.pixel_accuracy(counts))

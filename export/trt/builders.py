@@ -1,4 +1,4 @@
-"""TensorRT 10, TensorRT 11 and TensorRT-RTX behind one door: an ONNX graph in, a plan out.
+"""TensorRT 10, TensorRT 11 and TensorRT-RTX behind one interface: an ONNX graph in, a plan out.
 
 All three build strongly typed networks: the graph alone decides what is float32, float16 or int8. They differ in three
 places only, which are the methods of `_Rtx`, `_Trt10` and `_Trt11`.
@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a build is told besides the graph.
+    """Settings of a build, besides the graph.
 
     Attributes:
         name: the network's name inside the plan, at most 128 characters.
@@ -46,7 +46,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Layer:
+class PlanLayer:
     """A layer as the network definition has it, before the builder fuses anything."""
 
     name: str
@@ -55,7 +55,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuiltPlan:
     """A built engine.
 
     Attributes:
@@ -70,7 +70,7 @@ class Plan:
 
     data: bytes
     seconds: float
-    layers: list[Layer]
+    layers: list[PlanLayer]
     inputs: list[tuple[str, Shape, str]]
     outputs: list[tuple[str, Shape, str]]
     activation_bytes: int | None
@@ -96,7 +96,7 @@ class _Rtx:
     def finish(self, config: Any, settings: Settings) -> None:
         pass
 
-    def remarks(self, layers: list[Layer]) -> list[str]:
+    def remarks(self, layers: list[PlanLayer]) -> list[str]:
         # Support Matrix, docs.nvidia.com/deeplearning/tensorrt-rtx; LR-ASPP: 35 MB in INT8, 17 MB in float32
         note = ("INT8 convolutions are not in its support matrix, only weight-only INT8 matrix products; the plan may "
                 "be larger and slower than with --precision fp16")
@@ -126,7 +126,7 @@ class _Trt11:
             with in_one_piece(settings.timing_cache) as temporary:
                 temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
 
-    def remarks(self, layers: list[Layer]) -> list[str]:
+    def remarks(self, layers: list[PlanLayer]) -> list[str]:
         return []
 
     def targets(self, settings: Settings, gpu: Gpu | None) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ class _Trt10(_Trt11):
         return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
-def build_plan(library: Library, model: bytes, settings: Settings, gpu: Gpu | None = None) -> Plan:
+def build_plan(library: Library, model: bytes, settings: Settings, gpu: Gpu | None = None) -> BuiltPlan:
     """Build.
 
     Args:
@@ -186,16 +186,16 @@ def build_plan(library: Library, model: bytes, settings: Settings, gpu: Gpu | No
     kind.finish(config, settings)
     plan = bytes(data)
     _check_header(trt, log, plan)
-    return Plan(plan, time.perf_counter() - start, layers,
+    return BuiltPlan(plan, time.perf_counter() - start, layers,
                 [_border(network.get_input(i)) for i in range(network.num_inputs)],
                 [_border(network.get_output(i)) for i in range(network.num_outputs)],
                 _activation_bytes(log), kind.targets(settings, gpu),
                 sorted({text for severity, text in log.lines if severity == "WARNING"}) + kind.remarks(layers))
 
 
-def _layers(network: Any) -> list[Layer]:
+def _layers(network: Any) -> list[PlanLayer]:
     layers = (network.get_layer(i) for i in range(network.num_layers))
-    return [Layer(layer.name, layer.type.name, layer.get_output(0).dtype.name if layer.num_outputs else "")
+    return [PlanLayer(layer.name, layer.type.name, layer.get_output(0).dtype.name if layer.num_outputs else "")
             for layer in layers]
 
 
@@ -212,7 +212,7 @@ def _check_header(trt: Any, log: Any, plan: bytes) -> None:
     """A plan whose header TensorRT-RTX does not know again must not be written."""
     problem = header_problem(trt, trt.Runtime(log), plan)
     if problem in ("MALFORMED_ENGINE", "VERSION_MISMATCH"):
-        raise UserError(f"{trt.__name__} {trt.__version__} does not know its own plan again ({problem})",
+        raise UserError(f"{trt.__name__} {trt.__version__} does not recognise the plan that it built ({problem})",
                         try_="pip install --force-reinstall tensorrt-rtx-cu13")
 
 

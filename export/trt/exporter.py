@@ -15,7 +15,7 @@ from runtime.files import cache_folder
 if TYPE_CHECKING:
     import onnx
 
-    from export.trt.builders import Plan
+    from export.trt.builders import BuiltPlan
     from export.trt.library import Library
     from export.verify import Verifier
     from runtime.artifact import Artifact, Check
@@ -178,7 +178,7 @@ def _timing_cache(library: Library, gpu: Gpu | None) -> Path | None:
     return cache_folder() / f"tensorrt-{library.version}-{gpu.name.replace(' ', '-')}-sm{gpu.sm}.timing"
 
 
-def _check_plan(plan: Plan, wanted: Artifact, name: str) -> None:
+def _check_plan(plan: BuiltPlan, wanted: Artifact, name: str) -> None:
     """What can be held against a plan without a GPU: its border, and that it carries our name unchanged."""
     expected = [(t.name, t.shape, {"float32": "float"}.get(t.dtype, t.dtype)) for t in (wanted.input, wanted.output)]
     found = [*plan.inputs, *plan.outputs]
@@ -188,10 +188,10 @@ def _check_plan(plan: Plan, wanted: Artifact, name: str) -> None:
         raise GateFailed("the plan does not hold the network's name, by which it is told apart; nothing was written")
 
 
-def _summary(path: Path, artifact: Artifact, plan: Plan, library: Library, gpu: Gpu | str) -> str:
-    from export.weights import told
+def _summary(path: Path, artifact: Artifact, plan: BuiltPlan, library: Library, gpu: Gpu | str) -> str:
+    from export.weights import summary
 
     activations = "" if plan.activation_bytes is None else f", {plan.activation_bytes / 1e6:.1f} MB of activations"
     state = f"{NOT_EXECUTED} ({gpu})" if isinstance(gpu, str) else f"executed on {gpu.name}"
     return (f"{path}: {len(plan.data) / 1e6:.1f} MB{activations}, built by {library.title} in {plan.seconds:.1f} s for "
-            f"compute capability {', '.join(plan.compute_capabilities)}, {told(artifact.weights)}; {state}")
+            f"compute capability {', '.join(plan.compute_capabilities)}, {summary(artifact.weights)}; {state}")

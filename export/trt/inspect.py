@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from export.trt.builders import Layer
+from export.trt.builders import PlanLayer
 
 Row = tuple[str, str, str, str]
 """Layer, kind, precision, kernel."""
 
 
-def rows_of_network(layers: Sequence[Layer]) -> list[Row]:
+def rows_of_network(layers: Sequence[PlanLayer]) -> list[Row]:
     """The network definition's layers. Kernels, and what was fused, are known only where a GPU opens the plan."""
     return [(layer.name, layer.kind, layer.precision, "-") for layer in layers]
 
@@ -42,7 +42,7 @@ def unfused(rows: Sequence[Row]) -> list[str]:
     return [name for name, kind, _, _ in rows if "quantize" in kind.lower()]
 
 
-def counts(layers: Sequence[Layer]) -> dict[str, int]:
+def counts(layers: Sequence[PlanLayer]) -> dict[str, int]:
     """Layers of the network definition by precision, and how many of them quantise: for the JSON."""
     found = Counter(layer.precision.lower() for layer in layers if layer.precision)
     return dict(sorted(found.items())) | {"quantize": sum(layer.kind == "QUANTIZE" for layer in layers),

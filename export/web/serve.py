@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Requests are nobody's news."""
+        """Log no requests."""
 
 
 def files_of(folder: Path, prefix: str = "") -> dict[str, Path]:

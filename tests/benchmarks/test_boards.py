@@ -14,7 +14,7 @@ from benchmarks import accuracy, latency, pipeline, rounds, sweep
 from benchmarks.measurement import read
 from benchmarks.original import Original, seen
 from benchmarks.page.candidates import joined
-from benchmarks.plan import Candidate, Sweep
+from benchmarks.plan import Sweep, SweepItem
 from benchmarks.remote import Remote
 from benchmarks.rounds import Record, Rule
 from benchmarks.worker import Worker
@@ -62,7 +62,7 @@ def plan(tmp_path, monkeypatch) -> Sweep:
     return Sweep(data, None, tmp_path / "out", (1, 2), {"onnx": ("onnx",)}, True, None, HERE)
 
 
-COLOURS = Candidate("colours", (16, 48), "onnx", "fp32", None)
+COLOURS = SweepItem("colours", (16, 48), "onnx", "fp32", None)
 
 
 def cut(patch: pytest.MonkeyPatch, after: int) -> list[float]:

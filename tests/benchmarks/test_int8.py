@@ -15,14 +15,14 @@ from benchmarks import int8, sweep
 from benchmarks.int8 import OTHERS, duels, made, main
 from benchmarks.measurement import row
 from benchmarks.page.candidates import joined
-from benchmarks.plan import Candidate, Sweep
+from benchmarks.plan import Sweep, SweepItem
 from calibration.data.coverage import choose
 from calibration.data.frames import drawn_frame
 from runtime.artifact import open_artifact
 from runtime.segmenter import Segmenter
 from tests.benchmarks import rows
 
-TINY = Candidate("tiny", (32, 48), "onnx", "int8", None, "onnxruntime")
+TINY = SweepItem("tiny", (32, 48), "onnx", "int8", None, "onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_a_table_stands_each_file_against_float32_on_the_same_engine(plan: Sweep
              for precision, factor in (("fp32", 1), ("int8", 2))
              for entry in (rows.latency("net", precision, factor * p50, engine=engine),
                            rows.accuracy("net", precision, 0.6, engine=engine))]
-    lines = int8.told(plan, joined(found), [], None, 1.0).splitlines()
+    lines = int8.summary(plan, joined(found), [], None, 1.0).splitlines()
     assert [line.split()[:2] for line in lines[1:5]] == [
         ["fp32", "onnx"], ["int8", "onnx"], ["fp32", "openvino"], ["int8", "openvino"]]
     assert [line.count("2.00 [2.00, 2.00]") for line in lines[1:5]] == [0, 1, 0, 1]

@@ -6,32 +6,32 @@ from pathlib import Path
 import pytest
 
 from benchmarks import conditions, machine
-from benchmarks.conditions import Snapshot, Spell
+from benchmarks.conditions import Conditions, Snapshot
 
 
 def test_what_others_took_is_the_busy_time_that_was_not_ours() -> None:
     before, after = Snapshot(10, 100.0, 5.0, 3, 50.0), Snapshot(14, 106.0, 5.5, 3, 90.0)
-    taken = conditions.spell(before, after, ours=4.0)
-    assert taken == Spell(seconds=4, others=2.5, throttled=0, joules=40.0)
+    taken = conditions.between(before, after, ours=4.0)
+    assert taken == Conditions(seconds=4, others=2.5, throttled=0, joules=40.0)
 
 
 def test_busy_machine_and_throttling_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conditions, "core_count", lambda: 2)
-    assert Spell(10, 0.9, 0, None).complaints() == ()  # 0.9 s of 2 x 10 s: 4.5 %
-    busy, throttled = Spell(10, 5.0, 7, None).complaints()
+    assert Conditions(10, 0.9, 0, None).complaints() == ()  # 0.9 s of 2 x 10 s: 4.5 %
+    busy, throttled = Conditions(10, 5.0, 7, None).complaints()
     assert "25 %" in busy
     assert "7 times" in throttled
 
 
 def test_what_is_not_known_stays_unknown_in_a_sum() -> None:
-    total = Spell(1, 0.5, None, 3.0) + Spell(2, None, 1, 4.0)
-    assert total == Spell(3, None, None, 7.0)
+    total = Conditions(1, 0.5, None, 3.0) + Conditions(2, None, 1, 4.0)
+    assert total == Conditions(3, None, None, 7.0)
     assert total.others_share is None
     assert total.complaints() == ()
 
 
 def test_energy_of_a_counter_that_wrapped_around_is_unknown() -> None:
-    assert conditions.spell(Snapshot(0, None, None, None, 9.0), Snapshot(1, None, None, None, 1.0), 0).joules is None
+    assert conditions.between(Snapshot(0, None, None, None, 9.0), Snapshot(1, None, None, None, 1.0), 0).joules is None
 
 
 def test_counters_are_read_where_linux_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +110,8 @@ def test_a_board_that_slows_its_clock_down_makes_figures_invalid(
     written(tmp_path, {"class/thermal/cooling_device1/cur_state": "3\n",
                        "devices/platform/soc/soc:firmware/get_throttled": "50005\n"})
     warm = conditions.snapshot()
-    assert conditions.spell(cool, cool, 0).complaints() == ()
-    quiet = replace(conditions.spell(cool, warm, 0), others=0.0)
-    (complaint,) = (Spell() + quiet).complaints()
+    assert conditions.between(cool, cool, 0).complaints() == ()
+    quiet = replace(conditions.between(cool, warm, 0), others=0.0)
+    (complaint,) = (Conditions() + quiet).complaints()
     assert complaint == ("the processor was slowed down: cpufreq-cpu0 cools at step 3, the voltage is too low, the "
                          "processor is throttled")

@@ -14,7 +14,7 @@ from benchmarks import measurement, phone
 from benchmarks.accuracy import evaluate
 from benchmarks.page.candidates import joined
 from benchmarks.rounds import Rule
-from benchmarks.told import Refused, read
+from benchmarks.submission import Refused, read
 from calibration.data.frames import drawn_frame
 from calibration.data.labels import find_pairs, label_map
 from export.web import engine

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import ceilings, roofline
 from benchmarks.ceilings import Ceilings, measured_ceilings
-from benchmarks.counting import Layer
+from benchmarks.counting import CountedLayer
 from benchmarks.graph_cost import cost_of_graph
 from benchmarks.kernels import Kernel, kernels_from_events, profile
 from benchmarks.measurement import Measurement, read
@@ -52,8 +52,8 @@ def event(name: str, op: str, inputs: list[list[int]], output: list[int], us: in
         "output_type_shape": [{"float": output}]}}
 
 
-def layer(name: str, op: str, inputs: tuple[str, ...], output: str, macs: int) -> Layer:
-    return Layer(name, op, inputs, output, (1,), 0, macs, 0, 4, 0)
+def layer(name: str, op: str, inputs: tuple[str, ...], output: str, macs: int) -> CountedLayer:
+    return CountedLayer(name, op, inputs, output, (1,), 0, macs, 0, 4, 0)
 
 
 @pytest.mark.parametrize("name", ["relu_1_nchwc", "InsertedPrecisionFreeCast_relu_1_nchwc"])

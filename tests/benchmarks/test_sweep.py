@@ -11,7 +11,7 @@ from benchmarks import complexity, roofline, rounds, steps, sweep
 from benchmarks.measurement import Measurement, read, row, to_line
 from benchmarks.original import Original, Seen, seen
 from benchmarks.page.candidates import joined, skipped
-from benchmarks.plan import Candidate, Sweep, candidates, engines_by_target
+from benchmarks.plan import Sweep, SweepItem, candidates, engines_by_target
 from benchmarks.rounds import Record, Rule
 from benchmarks.sweep import main, run
 from calibration.data.frames import drawn_frame
@@ -24,7 +24,7 @@ from runtime.segmenter import Segmenter
 from runtime.sessions import engines
 from tests import tiny
 
-TINY = Candidate("tiny", (32, 48), "onnx", "fp32", None)
+TINY = SweepItem("tiny", (32, 48), "onnx", "fp32", None)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def profile(engine: Path) -> Measurement:
 @pytest.fixture
 def plan(data: Path, engine: Path, profile: Measurement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """A sweep that finds the tiny artifact exported already, and measures little."""
-    def exported(candidate: Candidate, plan: Sweep, say: object) -> Path:
+    def exported(candidate: SweepItem, plan: Sweep, say: object) -> Path:
         if candidate.name == "tiny":
             return engine
         raise UserError(f"{candidate.name} has no bundled weights")
@@ -149,7 +149,7 @@ def test_an_engine_that_refuses_the_file_or_ends_by_it_is_skipped_and_the_others
 
 def test_what_cannot_run_here_is_skipped_with_its_reason_and_the_rest_goes_on(plan: Sweep) -> None:
     said: list[str] = []
-    run(plan, [Candidate("absent", (32, 48), "onnx", "fp32", None), TINY], said.append)
+    run(plan, [SweepItem("absent", (32, 48), "onnx", "fp32", None), TINY], said.append)
     first, *others = read(plan.rows)
     assert first.kind == "skipped"
     assert first.details["reason"] == "absent has no bundled weights"

@@ -13,7 +13,7 @@ import pytest
 
 from calibration.data.frames import drawn_frame
 from export.build import build
-from export.target import HOST, Job, Judged, judged, reopen, rooms, target, targets
+from export.target import HOST, Job, Judged, judged, packages, reopen, target, targets
 from runtime.artifact import Artifact, OutputKind, open_artifact
 from runtime.errors import UserError
 from runtime.segmenter import Segmenter
@@ -34,9 +34,9 @@ def test_targets_and_engines_are_listed_without_importing_anything_heavy():
 
 @pytest.mark.parametrize("name", targets())
 def test_a_targets_room_has_a_command_and_everything_that_the_others_ask_for(name):
-    room, entry = rooms()[name], target(name)
-    assert callable(room.build)
-    assert callable(room.reopen)
+    package, entry = packages()[name], target(name)
+    assert callable(package.build)
+    assert callable(package.reopen)
     assert (ROOT / "export" / name / "__main__.py").is_file()
     assert callable(importlib.import_module(f"export.{name}.__main__").main)
     assert entry.title

@@ -1,4 +1,4 @@
-"""Weights load by name or path, and what does not fit is told in one line."""
+"""Weights load by name or path, and what does not fit is reported in one line."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_bundled_weights_are_the_default_and_load_in_float32(folder: Path, sourc
 
 def test_the_terms_are_told_where_a_user_sees_them(folder: Path) -> None:
     bundle(folder, Tiny())
-    def told(source: str | None) -> str:
-        return weights.told(weights.put(Tiny(), weights.read(SMALL, source)))
+    def line(source: str | None) -> str:
+        return weights.summary(weights.put(Tiny(), weights.read(SMALL, source)))
 
-    assert told(None) == "weights lraspp-small-camvid (research only)"
-    assert told("none") == "random weights, UNTRAINED"
+    assert line(None) == "weights lraspp-small-camvid (research only)"
+    assert line("none") == "random weights, UNTRAINED"
 
 
 def test_a_changed_bundle_is_refused(folder: Path) -> None:

@@ -205,7 +205,7 @@ def test_delegates_leave_to_the_cpu_what_their_sources_do_not_list():
     assert delegates.refused({"CONV_2D": 40, "HARD_SWISH": 3, "RESIZE_BILINEAR": 1}) == {}
     found = delegates.refused(["GATHER_ND", "CONV_2D"])
     assert found == {"GPU": ["GATHER_ND"], "NNAPI": ["GATHER_ND"], "MediaTek Neuron": ["GATHER_ND"]}
-    line = delegates.told(["CAST", "CONV_2D"])
+    line = delegates.report(["CAST", "CONV_2D"])
     assert line == ["GPU leaves CAST to the CPU (tflite/delegates/gpu/common/model_builder.cc)"]
 
 

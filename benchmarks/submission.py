@@ -25,7 +25,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Told:
+class Submission:
     """One network on one engine of one device.
 
     Attributes:
@@ -53,7 +53,7 @@ class Told:
     complaints: tuple[str, ...]
 
 
-def read(body: bytes, token: str, networks: int, rounds: int) -> Told:
+def read(body: bytes, token: str, networks: int, rounds: int) -> Submission:
     """Check what was sent as a result.
 
     Args:
@@ -72,7 +72,7 @@ def read(body: bytes, token: str, networks: int, rounds: int) -> Told:
         if any([len(times) for times in found] != [len(times) for times in measured] for found in stages.values()):
             raise Refused("a stage has another number of queries than the whole")
         device = values["device"]
-        return Told(
+        return Submission(
             _whole(values["network"], networks), _one_of(values["engine"], ENGINES), measured, stages,
             {**{key: _number(values[key], LONGEST_MS) for key in ("load_ms", "first_ms")},
              **{key: _number(values[key], 1) for key in ("agreement", "gate")},
