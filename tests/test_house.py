@@ -87,6 +87,13 @@ def test_commands_in_rooms_are_among_those_that_are_tested():
             "export.training.train", "benchmarks", "benchmarks.sweep"} <= set(COMMANDS)
 
 
+def test_every_command_has_a_line_of_its_own_in_the_map_that_edgeseg_prints():
+    """Its docstring begins with "`python -m NAME`: what it does"."""
+    from edgeseg.__main__ import commands
+
+    assert [name for name, (_, what) in commands().items() if not what] == []
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_helps_with_an_example_and_without_loading_anything_heavy(command):
     code = (f"import runpy, sys; sys.argv = ['x', '--help']\n"

@@ -1,4 +1,4 @@
-"""`python -m export.ncnn`."""
+"""`python -m export.ncnn`: a network in, an ncnn folder for phones and small boards out, run here."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ def test_alone_it_lists_every_command_with_what_it_does(capsys):
     packages = {".".join(path.parent.relative_to(ROOT).parts) for package in PACKAGES if package != "edgeseg"
              for path in (ROOT / package).rglob("__main__.py")}
     assert set(commands()) == packages | {"completion"}
-    assert [name for name, (_, what) in commands().items() if not what] == []
     assert main([]) == 0
     listed = capsys.readouterr().out
     assert [name for name in commands() if f"  edgeseg {name} " not in listed] == []
