@@ -13,7 +13,7 @@ from runtime.preprocess import Frame
 
 
 @dataclass
-class Job:
+class FrameJob:
     """A frame on its way. Each stage fills in what it makes.
 
     Attributes:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from runtime.artifact import Artifact, open_artifact
 from runtime.channel import Channel, Closed, Policy
 from runtime.errors import EdgesegError, StageFailed
-from runtime.job import Job
+from runtime.job import FrameJob
 from runtime.overlay import Mask, Painter
 from runtime.preprocess import Frame
 from runtime.result import StreamResult
@@ -53,8 +53,8 @@ class _End:
     error: BaseException | None = None
 
 
-_Item: TypeAlias = "Job | _End"
-Stage = Callable[[Job], None]
+_Item: TypeAlias = "FrameJob | _End"
+Stage = Callable[[FrameJob], None]
 
 
 class Stream:
@@ -145,7 +145,7 @@ class Stream:
         finally:
             getattr(shots, "close", lambda: None)()  # releases the camera or file in the thread that read it
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: FrameJob) -> None:
         """Everything that must see the frames in order: temporal reuse, smoothing, the mask, the drawing."""
         start = perf_counter()
         if job.key:
@@ -232,16 +232,16 @@ def _setting(artifact: Artifact, engine: str | None, policy: Policy, workers: in
     return workers, 1 if threads is None and workers > 1 else threads
 
 
-def _jobs(shots: Iterable[Shot]) -> Iterator[Job]:
+def _jobs(shots: Iterable[Shot]) -> Iterator[FrameJob]:
     start = perf_counter()
     for index, (frame, seconds) in enumerate(shots):
         now = perf_counter()
-        yield Job(index, seconds, frame, now, {"read": 1e3 * (now - start)})
+        yield FrameJob(index, seconds, frame, now, {"read": 1e3 * (now - start)})
         start = perf_counter()
 
 
 def _timed_inference(segmenter: Segmenter) -> Stage:
-    def infer(job: Job) -> None:
+    def infer(job: FrameJob) -> None:
         if job.key:
             start = perf_counter()
             x = segmenter.prepare(job.frame)
@@ -257,7 +257,7 @@ def _work(name: str, function: Stage, before: Channel[_Item], after: Channel[_It
     try:
         while True:
             place, item = before.get()
-            if isinstance(item, Job):
+            if isinstance(item, FrameJob):
                 try:
                     function(item)
                 except BaseException as error:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from runtime.artifact import Artifact, OutputKind
 from runtime.errors import UserError
-from runtime.job import Job
+from runtime.job import FrameJob
 from runtime.mask import planes
 from runtime.overlay import Mask
 from runtime.preprocess import Frame
@@ -73,7 +73,7 @@ class Temporal:
         self._mask: Mask | None = None
         self._logits: npt.NDArray[np.float32] | None = None
 
-    def plan(self, job: Job) -> None:
+    def plan(self, job: FrameJob) -> None:
         """Decide whether the network sees this frame, and measure its motion since the key frame."""
         start = perf_counter()
         gray = small_gray(job.frame)
@@ -86,7 +86,7 @@ class Temporal:
             self._gray, self._size, self._age = gray, job.frame.shape, 0
         job.ms["plan"] = 1e3 * (perf_counter() - start)
 
-    def blend(self, job: Job) -> None:
+    def blend(self, job: FrameJob) -> None:
         """Smooth a key frame's logits, in place of `job.output`."""
         if not self._smooth:
             return
@@ -97,7 +97,7 @@ class Temporal:
         self._logits = logits
         job.output = logits if self._layout == "NHWC" else np.moveaxis(logits, -1, 0)
 
-    def share(self, job: Job) -> None:
+    def share(self, job: FrameJob) -> None:
         """Keep a key frame's mask, or make another frame's from it."""
         if job.key:
             self._mask = job.mask

@@ -23,14 +23,14 @@ class Watchdog:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._rate = Rate()
-        self._told = -_EVERY_S
+        self._last_sent = -_EVERY_S
         self._say = "READY=1\nWATCHDOG=1"
 
     def write(self, result: StreamResult) -> None:
         """A frame has arrived; says so once a second."""
         self._rate.tick()
-        if monotonic() - self._told >= _EVERY_S:
-            self._told = monotonic()
+        if monotonic() - self._last_sent >= _EVERY_S:
+            self._last_sent = monotonic()
             numbers = f"frame {result.index}, {self._rate.fps:.1f} FPS, {result.dropped} dropped"
             self._notify(f"{self._say}\nSTATUS={numbers}")
             self._say = "WATCHDOG=1"
