@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from export.quiet import quiet
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +32,7 @@ def tflite_from_torch(wanted: Request) -> bytes:
 
     module = Deployable(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners).eval()
     frame = torch.zeros(1, *wanted.spec.preprocess.size, 3, dtype=torch.uint8)
+    os.environ["LITERT_TORCH_SHOW_PROGRESS"] = "n"
     with quiet():
         import litert_torch
 
@@ -68,19 +67,3 @@ def spread(x: Tensor, size: Sequence[int], *, implicit: bool = False) -> Any:
     if not cell or any(to not in (-1, own) for to, own in zip(size[:2], x.shape)):
         return NotImplemented
     return functional.interpolate(x, size=tuple(size[2:]), mode="bilinear", align_corners=True)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what the converter and its imports say about themselves off the user's screen. Some of it is C++, which
-    writes to the file descriptor; what matters comes as an exception."""
-    os.environ["LITERT_TORCH_SHOW_PROGRESS"] = "n"
-    sys.stderr.flush()
-    shown = os.dup(2)
-    try:
-        with tempfile.TemporaryFile() as aside:
-            os.dup2(aside.fileno(), 2)
-            yield
-    finally:
-        os.dup2(shown, 2)
-        os.close(shown)

@@ -16,7 +16,7 @@ import numpy as np
 
 from calibration.quantise.ranges import Magnitudes
 from calibration.quantise.thresholds import choose
-from export.litert.convert import quiet
+from export.quiet import quiet
 from runtime.errors import UserError
 from runtime.sessions.litert import library
 from runtime.tune import cores

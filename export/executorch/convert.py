@@ -1,0 +1,88 @@
+"""torch → .pte through ExecuTorch's exporter: the network in its wrapper, lowered to XNNPACK where that takes it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from export.quiet import quiet
+from runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from export.request import Request
+
+
+@dataclass(frozen=True)
+class Program:
+    """A lowered network.
+
+    Attributes:
+        contents: of the .pte file.
+        delegates: how many pieces of the graph XNNPACK computes; one is best, as tensors are copied between them.
+        portable: operators that it leaves to ExecuTorch's portable kernels, one thread each; name → how often.
+    """
+
+    contents: bytes
+    delegates: int
+    portable: dict[str, int]
+
+
+def program_from_torch(wanted: Request) -> Program:
+    """Convert the network in its wrapper: float32 planes [1, 3, H, W] BGR, 0..255 → `wanted.output`, [1, C, h, w].
+
+    A program can begin with bytes, but their way to planes would go through portable kernels, and took a tenth of the
+    whole; the session does that in half a millisecond.
+
+    Raises:
+        UserError: the exporter does not translate an operator, or the runtime has no kernel for it; the message has its
+            name.
+    """
+    with quiet():
+        try:
+            return lowered(traced(wanted))
+        except UserError:
+            raise
+        except Exception as error:  # the exporter's own errors share no public base class
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise UserError(f"ExecuTorch's exporter refuses {wanted.spec.name} ({reason}); expected operators that it "
+                            "knows", try_=f"python -m export.onnx {wanted.spec.name}") from error
+
+
+def traced(wanted: Request) -> ExportedProgram:
+    """The network in its wrapper, as torch.export sees it."""
+    import torch
+
+    from export.wrapper import DECOMPOSITIONS, Deployable, PictureInput
+
+    module = PictureInput(Deployable(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners))
+    planes = torch.zeros(1, 3, *wanted.spec.preprocess.size)
+    program: ExportedProgram = torch.export.export(module.eval(), (planes,)).run_decompositions(dict(DECOMPOSITIONS))
+    return program
+
+
+def lowered(program: ExportedProgram) -> Program:
+    """XNNPACK takes what it can; kernels of ExecuTorch's own take the rest.
+
+    Raises:
+        UserError: there is no kernel for an operator of the rest.
+    """
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    from runtime.sessions.executorch import library
+
+    made = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
+    (plan,) = made.executorch_program.execution_plan
+    kernels = [f"{operator.name}.{operator.overload}".rstrip(".") for operator in plan.operators]
+    if missing := sorted(set(kernels) - set(library()[0]._get_operator_names())):
+        raise UserError(f"ExecuTorch has no kernel for {', '.join(missing)}; expected operators that it has",
+                        try_="python -m export.onnx, or a network without them")
+    return Program(made.buffer, len(plan.delegates), _counted(plan, kernels))
+
+
+def _counted(plan: Any, kernels: list[str]) -> dict[str, int]:
+    calls = (instruction.instr_args for chain in plan.chains for instruction in chain.instructions)
+    return dict(Counter(kernels[call.op_index] for call in calls if hasattr(call, "op_index")).most_common())

@@ -1,0 +1,131 @@
+"""export.executorch: the program computes what the network does from a raw frame; what cannot be is refused by name.
+
+Its exporter takes twenty seconds of a core for a tiny network, so that nearly everything here is slow; of the quick
+tests, `tests/contracts/test_targets.py` converts once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from calibration.data.frames import drawn_frame
+from export import executorch
+from export.executorch import convert, exporter
+from export.target import Job
+from export.wrapper import Normalised
+from runtime.artifact import OutputKind, open_artifact
+from runtime.errors import GateFailed, UserError
+from runtime.segmenter import Segmenter
+from runtime.sessions.executorch import ExecutorchSession
+from tests import tiny
+
+if hindrance := executorch.TARGET.hindrance():
+    pytest.skip(hindrance, allow_module_level=True)
+
+FRAME = drawn_frame((32, 48), 5)[None]
+
+
+@pytest.fixture(scope="module")
+def converted():
+    """The tiny network's program."""
+    return convert.program_from_torch(tiny.request())
+
+
+@pytest.fixture
+def artifact(converted, monkeypatch, tmp_path):
+    """Export without converting again; takes fields of `Job`."""
+    monkeypatch.setattr(exporter, "program_from_torch", lambda wanted: converted)
+    return lambda **options: exporter.exported(Job(tiny.request(), tmp_path / "out", **options))
+
+
+def expected() -> np.ndarray:
+    module = Normalised(tiny.network(), tiny.SPEC.preprocess, OutputKind.LOW, False)
+    with torch.no_grad():
+        return module(torch.from_numpy(FRAME)).permute(0, 3, 1, 2).numpy()
+
+
+@pytest.mark.slow
+def test_executorch_computes_the_networks_own_output_from_a_raw_frame(artifact):
+    lines: list[str] = []
+    made, path = open_artifact(artifact(say=lines.append))
+    session = ExecutorchSession(path, threads=1)
+    found = session.run(FRAME)
+    assert (made.output.layout, made.output.shape, found.dtype) == ("NCHW", found.shape, np.float32)
+    np.testing.assert_allclose(found, expected(), atol=1e-4)
+    session.run(255 - FRAME)
+    assert np.abs(found - expected()).max() > 1  # the session says that it reuses its output
+    session.close()
+    session.close()
+    assert path.name == "tiny-32x48-fp32.pte"
+    assert lines[0].startswith("executorch vs torch: 100.0000%")
+    assert lines[1].startswith("XNNPACK computes 1 piece of the graph")
+    assert made.verification[0].control < 0.9
+    assert "planes" in made.details["in_the_session"]
+
+
+@pytest.mark.slow
+def test_the_runtime_makes_the_same_mask_of_it_as_of_the_onnx_file(artifact, tmp_path):
+    frame = drawn_frame((50, 70), 3)
+    with Segmenter.open(artifact()) as ours, Segmenter.open(tiny.artifact(tmp_path)) as onnx:
+        assert np.mean(ours(frame).mask == onnx(frame).mask) > 0.9999
+
+
+@pytest.mark.slow
+def test_a_network_with_other_weights_fails_the_gate_and_leaves_nothing(artifact, monkeypatch, tmp_path):
+    wanted = dataclasses.replace(tiny.request(), network=tiny.network(2))
+    monkeypatch.setattr(tiny, "request", lambda: wanted)
+    with pytest.raises(GateFailed, match="executorch vs torch"):
+        artifact()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_file_that_loses_too_much_is_refused_with_the_figure(artifact, tmp_path):
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    tiny.picture(tmp_path / "images" / "a.png", (32, 48))
+    cv2.imwrite(str(tmp_path / "labels" / "a.png"), np.zeros((32, 48), np.uint8))
+    with pytest.raises(GateFailed, match="points of mIoU"):
+        artifact(data=tmp_path, max_drop=-1.0)
+    assert not list((tmp_path / "out").glob("*"))
+    assert open_artifact(artifact(data=tmp_path))[0].details["accuracy"]["engine"] == "ExecuTorch"
+
+
+class Unknown(tiny.TinyNetwork):
+    """With an operator that ExecuTorch has no kernel for."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cummax(super().forward(x), 2).values
+
+
+@pytest.mark.slow
+def test_an_operator_that_executorch_does_not_have_is_named():
+    with pytest.raises(UserError, match=r"cummax"):
+        convert.program_from_torch(dataclasses.replace(tiny.request(), network=Unknown().eval()))
+
+
+def test_an_exporter_that_fails_is_quoted(monkeypatch):
+    def refusing(program):
+        raise RuntimeError("no translation of aten.cummax\n\nWhile executing %cummax")
+
+    monkeypatch.setattr(convert, "lowered", refusing)
+    with pytest.raises(UserError, match=r"refuses tiny \(no translation of aten.cummax\)"):
+        convert.program_from_torch(tiny.request())
+
+
+def test_bytes_that_are_no_program_are_refused():
+    with pytest.raises(UserError, match="ExecuTorch cannot load the model"):
+        ExecutorchSession(b"no program" * 100)
+
+
+def test_a_machine_without_it_is_told_what_to_install(monkeypatch, tmp_path):
+    from runtime import sessions
+
+    monkeypatch.setattr(sessions, "installed", lambda packages: dict.fromkeys(set(packages) - {"executorch"}, "1"))
+    with pytest.raises(UserError, match=r"executorch not installed: pip install 'edgeseg\[executorch\]'"):
+        executorch.build(Job(tiny.request(), tmp_path))
