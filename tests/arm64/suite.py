@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.artifact import open_artifact
 from runtime.errors import UserError
 from tests.arm64.root import interpreter
 
@@ -42,12 +42,13 @@ class Row:
     Attributes:
         what: "import", "masks", or a key of `TESTS`.
         cpu: qemu's model, a key of `tests.arm64.root.CPUS`.
-        engine, artifact, sha256: of masks; empty elsewhere.
+        engine, artifact: of masks; empty elsewhere.
         passed: whether it is as it must be; None where it is only reported.
         agreement: of masks: share of pixels with x86's class, 0..1; None elsewhere, and where no mask came.
         differing: of masks: pixels with another class than x86's.
         as_fp32: of INT8 masks: share of pixels with FP32's class there and here, which tells whose integer kernels err.
         said: how it ended, in words.
+        inputs: a hash of what it depends on; a row with the same one need not be made again.
     """
 
     what: str
@@ -59,23 +60,39 @@ class Row:
     differing: int | None = None
     as_fp32: tuple[float, float] | None = None
     said: str = ""
-    sha256: str = ""
+    inputs: str = ""
 
     @property
     def key(self) -> tuple[str, ...]:
         """What tells it from other rows."""
-        return self.what, self.cpu, self.engine, self.artifact, self.sha256
+        return self.what, self.cpu, self.engine, self.artifact, self.inputs
 
 
-def key(what: str, cpu: str, engine: str = "", artifact: Path | None = None) -> tuple[str, ...]:
-    """What a row about these will have as its key."""
-    return what, cpu, engine, artifact.name if artifact else "", open_artifact(artifact)[0].sha256 if artifact else ""
+def key(what: str, cpu: str, engine: str = "", *files: Path) -> tuple[str, ...]:
+    """The key of a row that is not made yet.
+
+    Args:
+        what, cpu, engine: as in `Row`.
+        files: of masks, the artifact and the frames.
+    """
+    return what, cpu, engine, files[0].name if files else "", _inputs(files)
+
+
+def _inputs(files: Sequence[Path]) -> str:
+    """A hash of the runtime, of the machine, and of files; without files, of the tests that are run there."""
+    patterns = ["runtime/**/*.py", "tests/arm64/*.txt", "tests/arm64/root.py",
+                *(["tests/arm64/masks.py"] if files else ["tests/runtime/*.py", "tests/*.py", "tests/arm64/suite.py"])]
+    digest = hashlib.sha256()
+    for path in [*(path for pattern in patterns for path in sorted(ROOT.glob(pattern))), *files]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def imports(cpu: str) -> Row:
     """The base install alone can be imported there, and brings in no other engine."""
     done = _inside(interpreter(cpu, base=True), "-c", BASE)
-    return Row("import", cpu, passed=done.returncode == 0, said=_last(done) or "the base install, nothing else")
+    return Row("import", cpu, passed=done.returncode == 0, said=_last(done) or "the base install, nothing else",
+               inputs=_inputs(()))
 
 
 def masks(cpu: str, engine: str, artifacts: Sequence[Path], frames: Path, folder: Path) -> Iterator[Row]:
@@ -96,7 +113,7 @@ def masks(cpu: str, engine: str, artifacts: Sequence[Path], frames: Path, folder
         (there / f"{path.name}.npy").unlink(missing_ok=True)
     done = _run_masks([interpreter(cpu)], frames, there, engine, artifacts)
     for path in artifacts:
-        yield replace(_compared(path, cpu, engine, here, there, done), sha256=open_artifact(path)[0].sha256)
+        yield replace(_compared(path, cpu, engine, here, there, done), inputs=_inputs((path, frames)))
 
 
 def _compared(path: Path, cpu: str, engine: str, here: Path, there: Path,
@@ -129,7 +146,7 @@ def runtime_tests(cpu: str, folder: Path, done: Collection[tuple[str, ...]] = ()
         count = dict(ElementTree.parse(record).getroot()[0].attrib) if record.exists() else {}
         ran = int(count.get("tests", 0)) - int(count.get("skipped", 0))
         said = f"{ran} tests, {count.get('failures', 0)} failed, {count.get('skipped', 0)} skipped" if count else ""
-        yield Row(what, cpu, passed=ended.returncode == 0 and ran > 0, said=said or _last(ended))
+        yield Row(what, cpu, passed=ended.returncode == 0 and ran > 0, said=said or _last(ended), inputs=_inputs(()))
 
 
 def _run_masks(python: Sequence[object], frames: Path, folder: Path, engine: str,
@@ -138,7 +155,8 @@ def _run_masks(python: Sequence[object], frames: Path, folder: Path, engine: str
 
 
 def _inside(*words: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "EDGESEG_RELIABILITY_FRAMES": "40"}
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "EDGESEG_RELIABILITY_FRAMES": "40",
+                   "EDGESEG_PATIENCE": "20"}
     return subprocess.run([str(word) for word in words], cwd=ROOT, env=environment, capture_output=True, text=True,
                           timeout=LIMIT_S, check=False)
 

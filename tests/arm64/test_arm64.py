@@ -12,7 +12,7 @@ import pytest
 
 from runtime.errors import UserError
 from tests.arm64 import root, suite
-from tests.arm64.__main__ import _digest, _earlier, artifact, save_frames
+from tests.arm64.__main__ import _earlier, artifact, save_frames
 
 CPU = "cortex-a72"
 
@@ -116,15 +116,17 @@ def test_one_network_through_two_engines_gives_x86s_masks(tmp_path, data):
         assert row.passed, row
 
 
-def test_the_same_command_goes_on_after_the_last_row_and_begins_anew_when_something_changed(tmp_path):
+def test_the_same_command_goes_on_after_the_last_row_and_makes_those_again_whose_inputs_changed(tmp_path):
     kept, failed = suite.Row("import", CPU, passed=True), suite.Row("masks", CPU, "onnx", "x.onnx", passed=False)
     report = tmp_path / "report.json"
-    assert _earlier(report, "same") == []
-    report.write_text(json.dumps({"inputs": "same", "rows": [dataclasses.asdict(row) for row in (kept, failed)]}))
-    assert _earlier(report, "same") == [kept]
-    assert _earlier(report, "another") == []
-    frames = tmp_path / "frames.npy"
-    frames.write_bytes(b"a")
-    before = _digest(frames)
+    assert _earlier(report) == []
+    report.write_text(json.dumps([dataclasses.asdict(row) for row in (kept, failed)]))
+    assert _earlier(report) == [kept]
+    artifact, frames = tmp_path / "x.onnx", tmp_path / "frames.npy"
+    for path in (artifact, frames):
+        path.write_bytes(b"a")
+    before = suite.key("masks", CPU, "onnx", artifact, frames)
+    assert before[:-1] == failed.key[:-1]
+    assert suite.key("masks", CPU, "onnx", artifact, frames) == before
     frames.write_bytes(b"b")
-    assert _digest(frames) != before
+    assert suite.key("masks", CPU, "onnx", artifact, frames) != before
