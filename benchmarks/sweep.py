@@ -99,12 +99,20 @@ def command(args: argparse.Namespace) -> int:
     sweep = Sweep(args.data, calibration if calibration.is_dir() else None, args.out, tuple(args.threads or (None,)),
                   able, args.quick, args.max_frames, on, unable, minutes=args.minutes)
     args.out.mkdir(parents=True, exist_ok=True)
-    wanted = candidates(models, args.sizes, list(args.targets), args.precisions, args.weights)
+    wanted = [candidate for name in models for candidate in candidates(
+        [name], args.sizes or [_own_size(name)], list(args.targets), args.precisions, args.weights)]
     run(sweep, wanted, lambda line: print(line, flush=True))
     rows = sweep.known()
     quick = " (QUICK rows: indications, no results)" if any(entry.quick for entry in rows) else ""
     print(f"{sweep.rows}: {len(rows)} rows{quick}. Next: python -m benchmarks report {sweep.rows}")
     return 0
+
+
+def _own_size(name: str) -> tuple[int, int]:
+    """The input (H, W) that a network was made for."""
+    from export.request import request
+
+    return request(name, weights="none").spec.preprocess.size
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         "go on.", "python -m benchmarks sweep --models lraspp,dfanet-a --sizes 256x512,360x480 "
                         "--targets onnx,openvino --precisions fp32,int8 --data ../shared/data/camvid/val")
     parser.add_argument("--models", required=True, metavar="NAME,...", help="networks")
-    parser.add_argument("--sizes", type=sizes, required=True, metavar="HxW,...", help="input sizes")
+    parser.add_argument("--sizes", type=sizes, metavar="HxW,...", help="input sizes; default: each network's own")
     parser.add_argument("--targets", "--engines", type=engines_by_target, default="onnx", metavar="NAME,...",
                         help="targets, each measured in its own engine where that runs here, and further engines for "
                         "their artifacts; python -m export doctor lists both")

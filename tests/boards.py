@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @contextmanager
 def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str | Path = sys.executable) -> Iterator[Board]:
     """A real sshd with a port, a host key and a user key of its own; `ssh` knows it as "board", whose home folder is
-    tmp_path/home and whose interpreter is `python`."""
+    tmp_path/home and whose interpreter is `python`. `cut` ends its connections."""
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     if not sshd or not shutil.which("ssh"):
         pytest.skip("no sshd is installed; apt install openssh-server")
@@ -57,7 +58,7 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str | Path = s
     force = script(tmp_path / "force", f'cd {home} && HOME={home} exec sh -c "$SSH_ORIGINAL_COMMAND"')
     (tmp_path / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/user.pub\n"
-        f"StrictModes no\nUsePAM no\nPasswordAuthentication no\nPidFile none\nForceCommand {force}\n")
+        f"StrictModes no\nUsePAM no\nPasswordAuthentication no\nPidFile {tmp_path}/sshd.pid\nForceCommand {force}\n")
     key = (tmp_path / "host.pub").read_text().split()
     (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{port} {key[0]} {key[1]}\n")
     (tmp_path / "config").write_text(
@@ -76,3 +77,11 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str | Path = s
     finally:
         server.terminate()
         server.wait()
+
+
+def cut(tmp_path: Path) -> None:
+    """End all connections of an `sshd`, as a board does that loses its power; new ones are taken."""
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", (tmp_path / "sshd.pid").read_text().strip()],
+                            capture_output=True, text=True, check=False).stdout
+    for pid in listed.split():
+        os.kill(int(pid), signal.SIGKILL)

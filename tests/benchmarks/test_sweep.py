@@ -198,6 +198,11 @@ def test_targets_and_engines_are_told_apart_by_their_names() -> None:
         assert engines_by_target("coreml") == {"coreml": ()}
 
 
+def test_without_a_size_each_network_has_its_own() -> None:
+    assert [sweep._own_size(name) for name in ("lraspp-small", "dfanet-a")] == [(360, 480), (360, 480)]
+    assert sweep._own_size("espnetv2") == (384, 384)
+
+
 def test_weights_are_named_for_one_network_or_for_all_others() -> None:
     found = candidates(["a", "b"], [(8, 8)], ["onnx"], ["fp32", "fp16"], ["a=x.pth", "none"])
     assert [(c.name, c.precision, c.weights) for c in found] == [
