@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
-from benchmarks import accuracy, latency, pipeline, rounds, sweep
+from benchmarks import accuracy, latency, pipeline, report, rounds, sweep
 from benchmarks.measurement import read
 from benchmarks.original import Original, seen
 from benchmarks.page.candidates import joined
@@ -19,7 +20,6 @@ from benchmarks.remote import Remote
 from benchmarks.rounds import Record, Rule
 from benchmarks.worker import Worker
 from runtime import Segmenter, board, carry
-from runtime.board import Board
 from runtime.errors import BoardUnusable, Incomplete, UserError
 from tests import boards, colours
 from tests.arm64.root import interpreter
@@ -65,13 +65,13 @@ def plan(tmp_path, monkeypatch) -> Sweep:
 COLOURS = SweepItem("colours", (16, 48), "onnx", "fp32", None)
 
 
-def cut(patch: pytest.MonkeyPatch, after: int) -> list[float]:
-    """End the connection when so many queries were answered; the list gets the time of each."""
+def cut(patch: pytest.MonkeyPatch, after: int, end: Callable[[Worker], object]) -> list[float]:
+    """End the connection by `end` when so many queries were answered; the list gets the time of each."""
     ask, answered = Worker.ask, []
 
     def until(worker: Worker, **request):
         if len(answered) == after and "queries" in request:
-            worker._process.kill()
+            end(worker)
         answer = ask(worker, **request)
         answered.extend(answer.get("total_ms", ()))
         return answer
@@ -86,13 +86,14 @@ def kinds(rows):
 
 def test_a_sweep_on_a_board_goes_on_after_the_last_round_before_the_connection_was_cut(home, plan, monkeypatch):
     with monkeypatch.context() as patch:
-        before = cut(patch, 5)  # in the third round: two contenders have one query in each
+        # In the third round: each of two contenders has one query in each.
+        before = cut(patch, 5, lambda worker: worker._process.kill())
         with pytest.raises(Incomplete, match="ended with code -9"):
             sweep.run(plan, [COLOURS], lambda line: None)
     first = read(plan.rows)
     assert kinds(first) == [("complexity", None), ("accuracy", "pi@board:2222")]
     with monkeypatch.context() as patch:
-        after = cut(patch, -1)
+        after = cut(patch, -1, lambda worker: None)
         sweep.run(plan, [COLOURS], lambda line: None)
     rows = read(plan.rows)
     assert rows[:2] == first
@@ -175,15 +176,47 @@ def test_an_interpreter_without_a_board_is_the_users_mistake(capsys, tmp_path):
     assert "--python python3.11 goes with --on" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_an_emulated_arm64_board_behind_a_real_sshd_fills_a_row(loopback, tmp_path):
+@pytest.fixture
+def arm64(tmp_path, monkeypatch):
+    """The emulated Arm64 machine behind a real sshd."""
     try:
         python = interpreter("cortex-a76")
     except UserError as error:
         pytest.skip(str(error))
-    path = colours.artifact(tmp_path / "artifact")
-    rule = Rule(queries=2, seconds=0, rounds=1, quick=True)
-    (entry,) = latency.measure([(path, None)], rule=rule, on=Board("board", python=str(python)))
-    assert entry.machine["board"] == "board"
-    assert "asimddp" in entry.machine["instructions"]
+    with boards.sshd(tmp_path, monkeypatch, python) as board:
+        yield board
+
+
+@pytest.mark.slow
+def test_an_emulated_arm64_board_that_is_cut_off_in_a_sweep_loses_no_row(arm64, plan, tmp_path, monkeypatch):
+    """And the report then shows that board beside this machine."""
+    swept = replace(plan, on=arm64)
+    with monkeypatch.context() as patch:
+        cut(patch, 5, lambda worker: boards.cut(tmp_path))
+        with pytest.raises(Incomplete, match="the connection to ssh://board was lost"):
+            sweep.run(swept, [COLOURS], lambda line: None)
+    first = read(plan.rows)
+    assert kinds(first) == [("complexity", None), ("accuracy", "board")]
+    sweep.run(swept, [COLOURS], lambda line: None)
+    sweep.run(replace(plan, on=None), [COLOURS], lambda line: None)
+    rows = read(plan.rows)
+    assert rows[:2] == first
+    there = [entry for entry in rows if entry.kind == "latency" and entry.machine.get("board")]
+    assert [entry.details["rounds_of_a_run_that_broke_off"] for entry in there] == [2, 2]
+    assert {entry.machine["cpu"] for entry in there} == {"Cortex-A76"}
+    assert "asimddp" in there[0].machine["instructions"]
+    assert [path.name for path in (tmp_path / "home" / board.FOLDER).iterdir() if path.name.startswith(".")] == []
+    assert report.main([str(plan.rows), "--out", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "What to ship on each of 2 machines" in page
+    assert "<h3>board, Cortex-A76</h3>" in page
+
+
+@pytest.mark.slow
+def test_times_of_an_emulated_board_are_never_taken_for_speed(arm64, tmp_path):
+    path, rule = colours.artifact(tmp_path / "artifact"), Rule(queries=2, seconds=0, rounds=1, quick=True)
+    (entry,) = latency.measure([(path, None)], rule=rule, on=arm64)
     assert entry.samples == 2
+    if "emulated" not in entry.machine:
+        pytest.skip("this kernel does not tell its architecture; that came with Linux 6.1")
+    assert any("its times are no board's" in reason for reason in entry.invalid)
