@@ -1,4 +1,4 @@
-"""`python -m export.executorch`."""
+"""`python -m export.executorch`: a network in, an ExecuTorch program for phones and small boards out, run here."""
 
 from __future__ import annotations
 
