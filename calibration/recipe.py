@@ -26,6 +26,7 @@ from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import Plan, all_nodes, int8_from_float
 from calibration.quantise.ranges import collect
 from calibration.quantise.rounding import rounded
+from calibration.quantise.thresholds import Range
 from calibration.quantise.thresholds import choose as choose_thresholds
 from calibration.source import load_onnx
 from runtime.artifact import Artifact, Check, publish
@@ -99,7 +100,7 @@ class Prepared:
     """
 
     graph: FloatGraph
-    thresholds: dict[str, float]
+    thresholds: dict[str, Range]
     plan: Plan
     chosen: Chosen
     exam: Exam
@@ -119,7 +120,7 @@ def prepare(wanted: Request, say: Say) -> Prepared:
     seen = collect(graph, chosen, cache)
     thresholds = choose_thresholds(wanted.method, seen)
     plan = Plan(all_nodes(graph), weight_bits=wanted.weight_bits)
-    if dead := [name for name, top in thresholds.items() if top == 0]:
+    if dead := [name for name, reach in thresholds.items() if not any(reach)]:
         say(f"{len(dead)} activations are zero on every calibration frame ({', '.join(sorted(dead)[:3])}, …)")
     if "rounding" in wanted.improve:
         plan = rounded(graph, thresholds, plan, chosen)

@@ -27,6 +27,7 @@ FORMAT = 1
 """Version of the JSON. A reader refuses any other number rather than guess."""
 
 Layout = Literal["NHWC", "NCHW", "NHW"]
+IntegerForm = Literal["", "signed", "unsigned"]
 Stride = Annotated[int, Meta(ge=1, le=1024)]
 
 
@@ -94,6 +95,8 @@ class Artifact:
         target: the target that it was made for, which is the file's format: the name of a folder of `export/`. Which
             engines open it is for `runtime.sessions` to say.
         precision: "fp32", "fp16", "int8", ...
+        integers: how activations stand in an INT8 graph: "signed" (symmetric int8) or "unsigned" (uint8 with
+            zero-points); "" where there are none, or the format has one way only.
         file: the engine's file name, always beside the JSON, never a path.
         sha256: of the engine file (of a sorted listing with contents where the engine is a folder).
         input: uint8 NHWC BGR.
@@ -125,6 +128,7 @@ class Artifact:
     palette: Annotated[tuple[tuple[Byte, Byte, Byte], ...], Meta(min_length=2, max_length=255)]
     weights: Weights
     tools: Mapping[str, str]
+    integers: IntegerForm = ""
     verification: tuple[Check, ...] = ()
     calibration: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)

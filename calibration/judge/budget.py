@@ -10,6 +10,7 @@ from calibration.judge.engines import Simulated
 from calibration.judge.measure import Judge
 from calibration.quantise.graph import FloatGraph, Layer
 from calibration.quantise.quantize import Plan, int8_from_float
+from calibration.quantise.thresholds import Range
 from runtime.cli import progress
 from runtime.errors import GateFailed
 
@@ -22,7 +23,7 @@ class Kept:
     reason: str
 
 
-def within_budget(graph: FloatGraph, thresholds: Mapping[str, float], plan: Plan, judge: Judge, budget: float,
+def within_budget(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, judge: Judge, budget: float,
                   say: Callable[[str], None]) -> tuple[Plan, tuple[Kept, ...]]:
     """Search for a plan whose loss, in simulation, is at most `budget`.
 

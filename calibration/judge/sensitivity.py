@@ -13,6 +13,7 @@ from calibration.judge.engines import Simulated
 from calibration.judge.measure import Judge
 from calibration.quantise.graph import ACTIVATIONS, FloatGraph, Layer
 from calibration.quantise.quantize import Plan, int8_from_float
+from calibration.quantise.thresholds import Range
 from runtime import decode
 from runtime.cli import progress
 from runtime.errors import UserError
@@ -58,7 +59,7 @@ class Report:
     rows: tuple[Sensitivity, ...]
 
 
-def measure(graph: FloatGraph, thresholds: Mapping[str, float], plan: Plan, judge: Judge, cache: Path) -> Report:
+def measure(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, judge: Judge, cache: Path) -> Report:
     """Measure every layer with weights, and every activation function.
 
     Args:

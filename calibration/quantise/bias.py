@@ -19,12 +19,13 @@ from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import Plan, int8_from_float, stored_weights
 from calibration.quantise.rewrite import drop_unused
 from calibration.quantise.rounding import patches
+from calibration.quantise.thresholds import Range
 from runtime.cli import progress
 
 FRAMES = 16
 
 
-def corrected(graph: FloatGraph, thresholds: Mapping[str, float], plan: Plan, frames: Chosen) -> FloatGraph:
+def corrected(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, frames: Chosen) -> FloatGraph:
     """A copy whose biases make up for the rounding that `plan` does.
 
     Args:

@@ -18,6 +18,7 @@ from runtime.errors import UserError
 if TYPE_CHECKING:
     from calibration.quantise.graph import FloatGraph
     from calibration.quantise.quantize import Plan
+    from calibration.quantise.thresholds import Range
     from runtime.artifact import Artifact
 
 
@@ -75,7 +76,7 @@ def training_folder(data: Path) -> Path:
     return train
 
 
-def fine_tuned(graph: FloatGraph, thresholds: Mapping[str, float], plan: Plan, artifact: Artifact, train: Path,
+def fine_tuned(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, artifact: Artifact, train: Path,
                epochs: int) -> tuple[FloatGraph, list[float]]:
     """A copy of the graph whose weights have learnt to be rounded, and the mean loss of each epoch.
 
@@ -93,13 +94,14 @@ def fine_tuned(graph: FloatGraph, thresholds: Mapping[str, float], plan: Plan, a
     import onnx
 
     from calibration.quantise.graph import FloatGraph
-    from calibration.quantise.quantize import quantised_tensors, scales_from_thresholds
+    from calibration.quantise.quantize import grids_from_thresholds, quantised_tensors
 
     with tempfile.TemporaryDirectory() as folder:
         before, after, order = (Path(folder) / name for name in ("before.onnx", "after.onnx", "job.json"))
         onnx.save_model(graph.model, before)
+        grids = grids_from_thresholds(graph, thresholds, quantised_tensors(graph, plan))
         Job(str(before), str(after), str(train), artifact.classes, artifact.preprocess.size, artifact.output.layout,
-            scales_from_thresholds(graph, thresholds, quantised_tensors(graph, plan)),
+            {name: grid.scale for name, grid in grids.items()},
             tuple(sorted(plan.nodes)), plan.weight_bits, epochs).write(order)
         try:
             last = run_exporter(["export.training.qat", str(order)], show=cli.status)

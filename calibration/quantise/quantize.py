@@ -1,9 +1,9 @@
-"""One portable INT8 ONNX graph: Q/DQ pairs around the chosen nodes of a float graph.
+"""An INT8 ONNX graph: Q/DQ pairs around the chosen nodes of a float graph, in the form that an engine computes best.
 
 The rules that let one file run everywhere (symmetric INT8, zero-point 0, per-channel weights, float bias, opset ≤ 18)
 leave little of a general quantiser, and the choice of ranges around activation functions is where the accuracy is;
 so the pairs are set here, in one pass, rather than by onnxruntime.quantization, whose own rules would be overridden
-tensor by tensor.
+tensor by tensor. `calibration.quantise.forms` has what differs between engines.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from calibration.quantise.forms import PORTABLE, Form
 from calibration.quantise.graph import FloatGraph, has_weights
 from calibration.quantise.rewrite import cast_before_transpose, drop_unused
-
-INTEGER_OPS = {"Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "Resize", "GlobalAveragePool", "AveragePool",
-               "MaxPool"}
-"""Operators for which engines have integer kernels. Others may stand between quantised tensors, in float."""
+from calibration.quantise.thresholds import LEVELS as SIGNED
+from calibration.quantise.thresholds import STEPS, Range
 
 SAME_RANGE = {"MaxPool", "Resize", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 """Operators whose output lies within their input's range: both get one scale, and engines move the integers as is."""
@@ -39,39 +38,50 @@ class Plan:
         weight_bits: 8; or 7 for processors whose 16-bit sums of two products saturate (x86 without VNNI).
         activations: False quantises the weights alone, which makes the file small and leaves the arithmetic float.
         weights: node name → int8 weights that a rounding search has chosen, in place of the nearest ones.
+        form: how their integers stand, and which tensors are rounded.
     """
 
     nodes: frozenset[str]
     weight_bits: int = 8
     activations: bool = True
     weights: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
+    form: Form = PORTABLE
 
 
-def all_nodes(graph: FloatGraph) -> frozenset[str]:
-    """Every node that has an integer kernel, but for the addition of the logits: no engine gains by it, and 8 bits
+@dataclass(frozen=True)
+class Grid:
+    """Which real numbers a tensor's integers stand for: scale · (q - zero)."""
+
+    scale: float
+    zero: int
+    unsigned: bool
+
+
+def all_nodes(graph: FloatGraph, form: Form = PORTABLE) -> frozenset[str]:
+    """Every node that the form makes an integer, but for the addition of the logits: no engine gains by it, and 8 bits
     of logits would decide ties by class number."""
-    return frozenset(layer.node for layer in graph.layers if layer.op in INTEGER_OPS
+    return frozenset(layer.node for layer in graph.layers if layer.op in form.operators
                      and (layer.macs or not has_weights(graph.nodes[layer.node]))
                      and not (layer.op != "Conv" and graph.reaches_output(graph.nodes[layer.node])))
 
 
-def int8_from_float(graph: FloatGraph, thresholds: Mapping[str, float], plan: Plan) -> onnx.ModelProto:
-    """Write a graph whose chosen nodes read and write symmetric INT8.
+def int8_from_float(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan) -> onnx.ModelProto:
+    """Write a graph whose chosen nodes read and write integers of 8 bits.
 
     Args:
         graph: the float graph; left as it is.
-        thresholds: tensor → largest magnitude that is to be represented, as `calibration.quantise.thresholds` chooses
-            it.
+        thresholds: tensor → what is to be represented, as `calibration.quantise.thresholds` chooses it.
         plan: what to quantise.
 
     Returns:
         A valid model of the same opset. Every quantised activation is a pair of QuantizeLinear and DequantizeLinear
-        with a scalar scale; every weight is stored as INT8 with one scale per output channel; biases stay float.
+        with a scalar scale; every weight is stored as symmetric INT8 with one scale per output channel; biases stay
+        float.
     """
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     tensors = quantised_tensors(graph, plan) if plan.activations else frozenset()
-    scales = scales_from_thresholds(graph, thresholds, tensors)
+    grids = grids_from_thresholds(graph, thresholds, tensors, plan.form)
     result = model.graph
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
@@ -83,7 +93,7 @@ def int8_from_float(graph: FloatGraph, thresholds: Mapping[str, float], plan: Pl
         nodes.append(node)
         for name in node.output:
             if name in tensors:
-                nodes += _activation_pair(result, name, scales[name])
+                nodes += _activation_pair(result, name, grids[name])
     del result.node[:], result.value_info[:]
     result.node.extend(nodes)
     cast_before_transpose(result)
@@ -93,45 +103,64 @@ def int8_from_float(graph: FloatGraph, thresholds: Mapping[str, float], plan: Pl
 
 
 def quantised_tensors(graph: FloatGraph, plan: Plan) -> frozenset[str]:
-    """The activations that the plan's nodes read and write. A graph's outputs stay float."""
-    found = {name for node in plan.nodes
-             for name in (*graph.activations(graph.nodes[node]), *graph.nodes[node].output)
-             if graph.is_float(name)}
-    return frozenset(found - graph.outputs)
+    """The activations that the plan's nodes read and, where its form has it so, write. A graph's outputs stay float.
+
+    With zero-points, the integers behind a convolution are its ReLU too, so that nothing is rounded between the two:
+    every engine drops such a ReLU, and none fuses one that reads a pair.
+    """
+    found = {name for node in plan.nodes for name in graph.activations(graph.nodes[node])}
+    written = {name for node in plan.nodes for name in graph.nodes[node].output
+               if graph.is_float(name)} if plan.form.outputs else set()
+    if plan.form.integers == "unsigned":
+        passed = {name for name in written - found if {node.op_type for node in graph.consumers[name]} == {"Relu"}}
+        written = (written - passed) | {node.output[0] for name in passed for node in graph.consumers[name]}
+    return frozenset((found | written) - graph.outputs)
 
 
-def scales_from_thresholds(graph: FloatGraph, thresholds: Mapping[str, float],
-                           tensors: Collection[str]) -> dict[str, float]:
-    """The scale of each tensor: its own threshold, or what its surroundings make of it.
+def grids_from_thresholds(graph: FloatGraph, thresholds: Mapping[str, Range], tensors: Collection[str],
+                          form: Form = PORTABLE) -> dict[str, Grid]:
+    """The integers of each tensor: for its own range, or for what its surroundings make of it.
 
     - Before a ReLU only what passes it counts: the tensor takes the range of the ReLU's output, so that the second
       rounding changes nothing.
     - Before a hard-swish likewise, with at least the 3 below which everything is zero.
     - Before a hard-sigmoid nothing beyond its corners counts.
-    - `SAME_RANGE` operators hand on their input's scale.
+    - `SAME_RANGE` operators hand on their input's integers.
     """
-    ranges: dict[str, float] = {}
+    ranges: dict[str, Range] = {}
 
-    def threshold(name: str) -> float:
+    def threshold(name: str) -> Range:
         if name not in ranges:
-            ranges[name] = _surroundings(name) or 1.0  # always zero on every frame: any scale represents that
+            found = _surroundings(name)
+            ranges[name] = found if any(found) else Range(0.0, 1.0)  # always zero: any scale represents that
         return ranges[name]
 
-    def _surroundings(name: str) -> float:
-        producer = graph.producer[name]
+    def _surroundings(name: str) -> Range:
+        producer, own = graph.producer[name], thresholds[name]
         if producer.op_type in SAME_RANGE and graph.is_float(producer.input[0]):
             return threshold(producer.input[0])
         after = graph.consumers[name]
         kinds = {node.op_type for node in after}
         if kinds == {"Relu"}:
-            return max(threshold(node.output[0]) for node in after)
+            return Range(0.0, max(threshold(node.output[0]).high for node in after))
         if kinds == {"HardSwish"}:
-            return max(3.0, *(threshold(node.output[0]) for node in after))
+            return Range(max(own.low, -3.0), max(3.0, *(threshold(node.output[0]).high for node in after)))
         if kinds == {"HardSigmoid"}:
-            return min(thresholds[name], max(_corner(node) for node in after))
-        return thresholds[name]
+            corner = max(_corner(node) for node in after)
+            return Range(max(own.low, -corner), min(own.high, corner))
+        return own
 
-    return {name: threshold(name) / 127 for name in sorted(tensors)}
+    grid = _unsigned if form.integers == "unsigned" else _signed
+    return {name: grid(threshold(name)) for name in sorted(tensors)}
+
+
+def _signed(reach: Range) -> Grid:
+    return Grid(max(-reach.low, reach.high) / SIGNED, 0, False)
+
+
+def _unsigned(reach: Range) -> Grid:
+    scale = (reach.high - reach.low) / STEPS
+    return Grid(scale, round(-reach.low / scale), True)
 
 
 def _corner(node: onnx.NodeProto) -> float:
@@ -186,9 +215,10 @@ def _weight_pair(graph: FloatGraph, result: onnx.GraphProto, node: onnx.NodeProt
                             [f"{unique}_dq"], name=f"{unique}_dq", axis=axis)
 
 
-def _activation_pair(result: onnx.GraphProto, name: str, scale: float) -> list[onnx.NodeProto]:
-    result.initializer.extend([numpy_helper.from_array(np.array(scale, np.float32), f"{name}_scale"),
-                               helper.make_tensor(f"{name}_zero", TensorProto.INT8, [], [0])])
+def _activation_pair(result: onnx.GraphProto, name: str, grid: Grid) -> list[onnx.NodeProto]:
+    kind = TensorProto.UINT8 if grid.unsigned else TensorProto.INT8
+    result.initializer.extend([numpy_helper.from_array(np.array(grid.scale, np.float32), f"{name}_scale"),
+                               helper.make_tensor(f"{name}_zero", kind, [], [grid.zero])])
     return [helper.make_node("QuantizeLinear", [name, f"{name}_scale", f"{name}_zero"], [f"{name}_q"],
                              name=f"{name}_q"),
             helper.make_node("DequantizeLinear", [f"{name}_q", f"{name}_scale", f"{name}_zero"], [f"{name}_dq"],

@@ -26,17 +26,18 @@ _FRAMES_BETWEEN_SAVES = 8
 
 @dataclass
 class Magnitudes:
-    """A histogram of |x| for one tensor. Zero-points are 0 in this project, so that signs do not matter.
+    """A histogram of |x| for one tensor, and how far it reaches on either side of zero.
 
     Attributes:
         counts: int64 [BINS].
         width: of one bin; 0 until a value other than zero has been seen.
-        largest: the largest |x| seen.
+        lowest, highest: of its values, 0 included, which every range must represent.
     """
 
     counts: npt.NDArray[np.int64]
     width: float = 0.0
-    largest: float = 0.0
+    lowest: float = 0.0
+    highest: float = 0.0
 
     @classmethod
     def empty(cls) -> Magnitudes:
@@ -47,7 +48,8 @@ class Magnitudes:
         """Count the values of one frame, all finite."""
         size = np.abs(values).ravel()
         top = float(size.max(initial=0))
-        self.largest = max(self.largest, top)
+        self.lowest = min(self.lowest, float(values.min(initial=0)))
+        self.highest = max(self.highest, float(values.max(initial=0)))
         if top == 0:
             self.counts[0] += len(size)
             return
@@ -58,6 +60,11 @@ class Magnitudes:
             self.width *= 2
         bins = np.minimum((size * np.float32(1 / self.width)).astype(np.intp), BINS - 1)
         self.counts += np.bincount(bins, minlength=BINS)
+
+    @property
+    def largest(self) -> float:
+        """The largest |x| seen."""
+        return max(-self.lowest, self.highest)
 
     @property
     def centres(self) -> npt.NDArray[np.float64]:
@@ -78,7 +85,7 @@ def collect(graph: FloatGraph, frames: Chosen, cache: Path) -> dict[str, Magnitu
         UserError: an activation is infinite or not a number.
     """
     names = graph.float_tensors
-    path = cache / f"ranges-{_key(graph, frames)}.npz"
+    path = cache / f"ends-{_key(graph, frames)}.npz"
     done, found = _load(path, names)
     if done == len(frames.paths):
         return found
@@ -112,15 +119,16 @@ def _load(path: Path, names: Sequence[str]) -> tuple[int, dict[str, Magnitudes]]
         return 0, fresh
     try:
         with np.load(path) as stored:
-            counts, widths, largest, done = (stored[key] for key in ("counts", "widths", "largest", "done"))
+            counts, widths, ends, done = (stored[key] for key in ("counts", "widths", "ends", "done"))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({error})", try_=f"rm {path}, and run the command again") from error
-    return int(done), {name: Magnitudes(c.copy(), float(w), float(top))
-                       for name, c, w, top in zip(names, counts, widths, largest)}
+    return int(done), {name: Magnitudes(c.copy(), float(w), float(low), float(high))
+                       for name, c, w, (low, high) in zip(names, counts, widths, ends)}
 
 
 def _save(path: Path, done: int, found: dict[str, Magnitudes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with in_one_piece(path) as temporary:
         np.savez_compressed(temporary, done=done, counts=np.stack([m.counts for m in found.values()]),
-                            widths=[m.width for m in found.values()], largest=[m.largest for m in found.values()])
+                            widths=[m.width for m in found.values()],
+                            ends=[(m.lowest, m.highest) for m in found.values()])

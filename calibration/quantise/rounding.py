@@ -19,6 +19,7 @@ from calibration.data.coverage import Chosen
 from calibration.judge.engines import Probe
 from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import LEVELS, Plan, int8_from_float, weight_scales
+from calibration.quantise.thresholds import Range
 from runtime.cli import progress
 
 FRAMES = 16
@@ -31,7 +32,7 @@ DAMPING = 0.01
 Float = npt.NDArray[np.float64]
 
 
-def rounded(graph: FloatGraph, thresholds: Mapping[str, float], plan: Plan, frames: Chosen) -> Plan:
+def rounded(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, frames: Chosen) -> Plan:
     """The plan with integers chosen for all of its convolutions.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,36 +12,46 @@ from calibration.quantise.ranges import BINS, Magnitudes
 LEVELS = 127
 """Positive integers of symmetric INT8."""
 
+STEPS = 255
+"""Integers above the lowest one, in 8 bits."""
+
 PERCENTILE = 99.99
 """Share of values, in percent, that the percentile method represents."""
 
 _CANDIDATES = 128
 
 
-def minmax(seen: Magnitudes) -> float:
+class Range(NamedTuple):
+    """What the integers of a tensor represent: from `low` ≤ 0 to `high` ≥ 0; both 0 for one that was zero always."""
+
+    low: float
+    high: float
+
+
+def minmax(seen: Magnitudes, levels: int = LEVELS) -> float:
     """The largest magnitude seen: nothing is cut."""
     return seen.largest
 
 
-def percentile(seen: Magnitudes) -> float:
+def percentile(seen: Magnitudes, levels: int = LEVELS) -> float:
     """The magnitude that `PERCENTILE` of all values do not exceed; the rest is cut."""
     total = seen.counts.sum()
     index = int(np.searchsorted(np.cumsum(seen.counts), total * PERCENTILE / 100))
     return min((index + 1) * seen.width, seen.largest)
 
 
-def mse(seen: Magnitudes) -> float:
+def mse(seen: Magnitudes, levels: int = LEVELS) -> float:
     """The threshold with the smallest mean squared error of rounding and cutting together."""
     x, candidates = seen.centres, _candidates(seen)
     error = []
     for threshold in candidates:
-        scale = threshold / LEVELS
-        rounded = np.minimum(np.rint(x / scale), LEVELS) * scale
+        scale = threshold / levels
+        rounded = np.minimum(np.rint(x / scale), levels) * scale
         error.append(float(((x - rounded) ** 2) @ seen.counts))
     return candidates[int(np.argmin(error))]
 
 
-def entropy(seen: Magnitudes) -> float:
+def entropy(seen: Magnitudes, levels: int = LEVELS) -> float:
     """The threshold whose INT8 distribution diverges least from the float one (Kullback-Leibler).
 
     Migacz, "8-bit inference with TensorRT", GTC 2017: what lies beyond the threshold is added to the last bin of the
@@ -49,13 +60,13 @@ def entropy(seen: Magnitudes) -> float:
     counts = seen.counts.astype(np.float64)
     counts[0] = counts[1]  # exact zeros (ReLU) are represented at any scale and would drown the rest
     best, least = BINS, np.inf
-    for kept in range(LEVELS + 1, BINS + 1, BINS // _CANDIDATES):
+    for kept in range(levels + 1, BINS + 1, BINS // _CANDIDATES):
         reference = counts[:kept].copy()
         reference[-1] += counts[kept:].sum()
-        level = np.arange(kept) * (LEVELS + 1) // kept
+        level = np.arange(kept) * (levels + 1) // kept
         occupied = counts[:kept] > 0
-        total = np.bincount(level, counts[:kept], LEVELS + 1)
-        share = np.bincount(level, occupied, LEVELS + 1)
+        total = np.bincount(level, counts[:kept], levels + 1)
+        share = np.bincount(level, occupied, levels + 1)
         spread = np.where(occupied, (total / np.maximum(share, 1))[level], 0)
         divergence = _divergence(reference, spread)
         if divergence < least:
@@ -63,14 +74,28 @@ def entropy(seen: Magnitudes) -> float:
     return min(best * seen.width, seen.largest)
 
 
-METHODS: dict[str, Callable[[Magnitudes], float]] = {"minmax": minmax, "percentile": percentile, "entropy": entropy,
-                                                     "mse": mse}
+METHODS: dict[str, Callable[[Magnitudes, int], float]] = {
+    "minmax": minmax, "percentile": percentile, "entropy": entropy, "mse": mse}
 """By the name that `--method` takes."""
 
 
-def choose(method: str, seen: Mapping[str, Magnitudes]) -> dict[str, float]:
-    """The threshold of every tensor; 0 for one that was zero on every frame."""
-    return {name: METHODS[method](magnitudes) if magnitudes.largest else 0.0 for name, magnitudes in seen.items()}
+def choose(method: str, seen: Mapping[str, Magnitudes], *, zero_points: bool = False) -> dict[str, Range]:
+    """The range of every tensor: to the threshold, or to what was seen on that side where that is nearer.
+
+    Args:
+        method: a key of `METHODS`.
+        seen: by tensor.
+        zero_points: whether all integers will lie within the range; else they lie evenly around zero.
+    """
+    return {name: _range(method, magnitudes, zero_points) for name, magnitudes in seen.items()}
+
+
+def _range(method: str, seen: Magnitudes, zero_points: bool) -> Range:
+    if not seen.largest:
+        return Range(0.0, 0.0)
+    levels = round(STEPS * seen.largest / (seen.highest - seen.lowest)) if zero_points else LEVELS
+    top = METHODS[method](seen, levels)
+    return Range(max(seen.lowest, -top), min(seen.highest, top))
 
 
 def _candidates(seen: Magnitudes) -> list[float]:

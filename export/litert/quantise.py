@@ -2,20 +2,18 @@
 
 Google's quantiser writes the file; it takes the range of every tensor from outside. Ours come from the float file's own
 tensors, counted by `calibration.quantise.ranges` on frames chosen by `calibration.data.coverage` and cut by
-`calibration.quantise.thresholds`, as they are for every other engine. LiteRT has zero-points, so that a range need not
-be symmetric: it ends at the threshold, or at what was seen where that is nearer.
+`calibration.quantise.thresholds`, as they are for every other engine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from calibration.quantise.ranges import Magnitudes
-from calibration.quantise.thresholds import choose
+from calibration.quantise.thresholds import Range
 from export.quiet import quiet
 from runtime.errors import UserError
 from runtime.sessions.litert import library
@@ -23,9 +21,6 @@ from runtime.tune import cores
 
 if TYPE_CHECKING:
     from runtime.preprocess import Frame
-
-METHOD = "mse"
-"""Of `calibration.quantise.thresholds.METHODS`, as `python -m calibration` has it by default."""
 
 INT8 = (
     {"regex": ".*", "operation": "*", "algorithm_key": "min_max_uniform_quantize", "op_config": {
@@ -44,27 +39,7 @@ FLOAT16 = (
 """Recipe of the quantiser: float16 weights, which a GPU or NPU computes with and a CPU widens."""
 
 
-@dataclass
-class Seen:
-    """What one tensor held on all frames.
-
-    Attributes:
-        magnitudes: histogram of |x|.
-        lowest, highest: of its values, 0 included, which every range must represent.
-    """
-
-    magnitudes: Magnitudes
-    lowest: float = 0.0
-    highest: float = 0.0
-
-    def add(self, values: Any) -> None:
-        """Count one frame's values, all finite."""
-        self.magnitudes.add(values)
-        self.lowest = min(self.lowest, float(values.min()))
-        self.highest = max(self.highest, float(values.max()))
-
-
-def observed(model: bytes, frames: Iterable[Frame]) -> dict[str, Seen]:
+def observed(model: bytes, frames: Iterable[Frame]) -> dict[str, Magnitudes]:
     """Every float tensor that an operator of the model makes, by name.
 
     Args:
@@ -82,7 +57,7 @@ def observed(model: bytes, frames: Iterable[Frame]) -> dict[str, Seen]:
     made = {int(index) for op in interpreter._get_ops_details() for index in op["outputs"]}
     tensors = [entry for entry in interpreter.get_tensor_details()
                if entry["index"] in made and entry["dtype"] == np.float32]
-    found = {entry["name"]: Seen(Magnitudes.empty()) for entry in tensors}
+    found = {entry["name"]: Magnitudes.empty() for entry in tensors}
     for frame in frames:
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], frame)
         interpreter.invoke()
@@ -95,21 +70,15 @@ def observed(model: bytes, frames: Iterable[Frame]) -> dict[str, Seen]:
     return found
 
 
-def ranges(seen: Mapping[str, Seen]) -> dict[str, tuple[float, float]]:
-    """What each tensor's integers represent: up to the threshold, or to what was seen where that is nearer."""
-    cut = choose(METHOD, {name: tensor.magnitudes for name, tensor in seen.items()})
-    return {name: (max(tensor.lowest, -cut[name]), min(tensor.highest, cut[name])) for name, tensor in seen.items()}
-
-
-def int8_from_float(model: bytes, seen: Mapping[str, Seen]) -> bytes:
+def int8_from_float(model: bytes, ranges: Mapping[str, Range]) -> bytes:
     """INT8 activations, and INT8 weights with a scale for each channel; frame and result stay as they are.
 
     Args:
         model: a float .tflite file.
-        seen: what `observed` found in it.
+        ranges: of its tensors, by name.
     """
     return _quantised(model, INT8, {name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
-                                    for name, (low, high) in ranges(seen).items()})
+                                    for name, (low, high) in ranges.items()})
 
 
 def float16_from_float(model: bytes) -> bytes:

@@ -10,6 +10,7 @@ from calibration.judge.lint import lint
 from calibration.judge.verdict import fusion
 from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import Plan, all_nodes, int8_from_float
+from calibration.quantise.thresholds import Range
 from calibration.source import load_onnx
 from tests import tiny
 
@@ -18,7 +19,7 @@ from tests import tiny
 def path(tmp_path_factory):
     folder = tmp_path_factory.mktemp("artifact")
     graph = FloatGraph(load_onnx(tiny.artifact(folder)))
-    model = int8_from_float(graph, dict.fromkeys(graph.float_tensors, 4.0), Plan(all_nodes(graph)))
+    model = int8_from_float(graph, dict.fromkeys(graph.float_tensors, Range(-4.0, 4.0)), Plan(all_nodes(graph)))
     assert lint(model) == []
     onnx.save(model, folder / "int8.onnx")
     return folder / "int8.onnx"

@@ -8,11 +8,12 @@ from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import (
     Plan,
     all_nodes,
+    grids_from_thresholds,
     int8_from_float,
     nearest,
-    scales_from_thresholds,
     weight_scales,
 )
+from calibration.quantise.thresholds import Range
 from calibration.source import load_onnx
 from runtime.errors import UserError
 from tests import tiny
@@ -29,7 +30,7 @@ def graph(model):
 
 
 def ones(graph):
-    return dict.fromkeys(graph.float_tensors, 1.0)
+    return dict.fromkeys(graph.float_tensors, Range(-1.0, 1.0))
 
 
 def layer(graph, name):
@@ -61,16 +62,19 @@ def test_weights_round_to_the_nearest_step_of_their_own_channel():
 def test_before_a_relu_a_tensor_takes_the_range_that_passes_it(graph):
     relu = layer(graph, "ReLU after down.0").node
     before, after = graph.nodes[relu].input[0], graph.nodes[relu].output[0]
-    scales = scales_from_thresholds(graph, ones(graph) | {before: 100.0, after: 2.54}, {before, after})
-    assert scales[before] == scales[after] == pytest.approx(0.02)
+    grids = grids_from_thresholds(graph, ones(graph) | {before: Range(-100, 90), after: Range(0, 2.54)},
+                                  {before, after})
+    assert grids[before] == grids[after]
+    assert grids[after].scale == pytest.approx(0.02)
 
 
 def test_before_a_hard_swish_the_range_reaches_3_at_least_and_before_a_hard_sigmoid_at_most(graph):
     swish, sigmoid = (graph.nodes[layer(graph, name).node].input[0]
                       for name in ("hard-swish after stem.0", "hard-sigmoid after gate.1"))
-    scales = scales_from_thresholds(graph, ones(graph) | {swish: 50.0, sigmoid: 50.0}, {swish, sigmoid})
-    assert scales[swish] == pytest.approx(3 / 127)
-    assert scales[sigmoid] == pytest.approx(3 / 127)
+    wide = Range(-50.0, 50.0)
+    grids = grids_from_thresholds(graph, ones(graph) | {swish: wide, sigmoid: wide}, {swish, sigmoid})
+    assert grids[swish].scale == pytest.approx(3 / 127)
+    assert grids[sigmoid].scale == pytest.approx(3 / 127)
 
 
 def test_the_int8_graph_has_int8_weights_float_biases_and_passes_its_own_lint(graph):
@@ -109,7 +113,7 @@ def test_a_fully_connected_layer_in_a_gemm_is_quantised_along_its_outputs():
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])], [numpy_helper.from_array(weight, "w")]),
         opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     graph = FloatGraph(model)
-    quantised = int8_from_float(graph, {"h": 1, "x": 1}, Plan(frozenset({"fc"}), activations=False))
+    quantised = int8_from_float(graph, {"h": Range(0, 1), "x": Range(0, 1)}, Plan(frozenset({"fc"}), activations=False))
     scales = next(numpy_helper.to_array(t) for t in quantised.graph.initializer if t.name == "w_of_fc_scale")
     assert scales == pytest.approx(np.array([2, 4, 6]) / 127)
 
@@ -136,7 +140,7 @@ def test_a_model_that_is_quantised_already_is_refused(graph):
 
 def broken(model, change):
     copy = onnx.ModelProto()
-    copy.CopyFrom(int8_from_float(FloatGraph(model), dict.fromkeys(FloatGraph(model).float_tensors, 1.0),
+    copy.CopyFrom(int8_from_float(FloatGraph(model), ones(FloatGraph(model)),
                                   Plan(all_nodes(FloatGraph(model)))))
     change(copy)
     return " ".join(map(str, lint(copy)))

@@ -62,4 +62,16 @@ def test_entropy_cuts_the_long_tail_of_a_laplacian_and_keeps_the_body():
 def test_a_tensor_that_is_always_zero_gets_no_range_in_any_method():
     zero = seen(np.zeros(10))
     for method in METHODS:
-        assert choose(method, {"t": zero}) == {"t": 0.0}
+        assert choose(method, {"t": zero}) == {"t": (0, 0)}
+
+
+def test_a_range_ends_at_the_threshold_or_at_what_was_seen_where_that_is_nearer():
+    (low, high), = choose("mse", {"x": seen(np.linspace(-0.3, 4, 5000))}, zero_points=True).values()
+    assert low == pytest.approx(-0.3)
+    assert 3.5 < high <= 4
+
+
+def test_with_zero_points_all_steps_lie_within_the_range_so_that_less_is_cut():
+    positive = seen(np.random.default_rng(0).exponential(size=50_000))
+    (_, signed), (_, unsigned) = (choose("mse", {"x": positive}, zero_points=z)["x"] for z in (False, True))
+    assert unsigned > 1.05 * signed

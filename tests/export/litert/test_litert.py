@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from calibration.data.frames import drawn_frame
+from calibration.quantise.thresholds import choose
 from export import litert
 from export.litert import convert, delegates, exporter, quantise
 from export.target import Job
@@ -86,7 +87,7 @@ def test_int8_has_the_ranges_that_our_calibration_chose(tmp_path, monkeypatch, p
     path = lite.artifact(tmp_path / "out", monkeypatch, precision="int8", calibration=photos, allow_few=True,
                          say=lines.append)
     artifact, _ = open_artifact(path)
-    ranges = quantise.ranges(given["seen"])
+    ranges = choose(exporter.METHOD, given["seen"], zero_points=True)
     found = scales(path, ranges)
     assert len(found) > 5
     agreeing = [name for name, scale in found.items()
@@ -96,14 +97,6 @@ def test_int8_has_the_ranges_that_our_calibration_chose(tmp_path, monkeypatch, p
     assert [check.step for check in artifact.verification] == ["litert vs torch", "int8 vs torch"]
     assert LitertSession(path).run(FRAME).dtype == np.float32
     assert any(line.startswith("INT8 ") and "Arm" in line for line in lines)
-
-
-def test_a_range_ends_at_the_threshold_or_at_what_was_seen_where_that_is_nearer():
-    seen = quantise.Seen(quantise.Magnitudes.empty())
-    seen.add(np.linspace(-0.3, 4, 5000, dtype=np.float32))
-    (low, high), = quantise.ranges({"x": seen}).values()
-    assert low == pytest.approx(-0.3)
-    assert 3.5 < high <= 4
 
 
 def test_float16_weights_halve_the_file_and_keep_every_pixel(tmp_path, monkeypatch):

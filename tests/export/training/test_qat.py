@@ -15,7 +15,8 @@ from calibration.data.frames import drawn_frame
 from calibration.judge.engines import Probe, Simulated
 from calibration.quantise.finetune import Job
 from calibration.quantise.graph import FloatGraph
-from calibration.quantise.quantize import Plan, all_nodes, int8_from_float, quantised_tensors, scales_from_thresholds
+from calibration.quantise.quantize import Plan, all_nodes, grids_from_thresholds, int8_from_float, quantised_tensors
+from calibration.quantise.thresholds import Range
 from calibration.source import load_onnx
 from export.training import qat
 from export.training.objective import distillation
@@ -32,15 +33,15 @@ def graph(tmp_path: Path) -> FloatGraph:
 
 
 @pytest.fixture
-def narrow(graph: FloatGraph) -> dict[str, float]:
+def narrow(graph: FloatGraph) -> dict[str, Range]:
     """Thresholds that cut half of every range."""
     names = graph.float_tensors
-    return {name: float(np.abs(x).max()) / 2 for name, x in
+    return {name: Range(float(min(x.min(), 0)) / 2, float(x.max()) / 2) for name, x in
             zip(names, Probe(graph.model, names).run_all(FRAMES[0][None]))}
 
 
 @pytest.fixture
-def job(graph: FloatGraph, narrow: dict[str, float], tmp_path: Path) -> Job:
+def job(graph: FloatGraph, narrow: dict[str, Range], tmp_path: Path) -> Job:
     """Frames labelled by the float graph itself."""
     session, train = Simulated(graph.model), tmp_path / "train"
     for part in ("images", "labels"):
@@ -51,13 +52,14 @@ def job(graph: FloatGraph, narrow: dict[str, float], tmp_path: Path) -> Job:
         cv2.imwrite(str(train / "labels" / f"{i}.png"), cv2.resize(low, (48, 32), interpolation=cv2.INTER_NEAREST))
     onnx.save(graph.model, tmp_path / "before.onnx")
     plan = Plan(all_nodes(graph))
+    grids = grids_from_thresholds(graph, narrow, quantised_tensors(graph, plan))
     return Job(str(tmp_path / "before.onnx"), str(tmp_path / "after.onnx"), str(train), tiny.SPEC.classes.names,
-               (32, 48), "NHWC", scales_from_thresholds(graph, narrow, quantised_tensors(graph, plan)),
+               (32, 48), "NHWC", {name: grid.scale for name, grid in grids.items()},
                tuple(plan.nodes), 8, 30)
 
 
 def test_the_int8_graph_comes_nearer_to_the_float_one(
-        graph: FloatGraph, narrow: dict[str, float], job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+        graph: FloatGraph, narrow: dict[str, Range], job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     mostly_taught = dataclasses.replace(qat.recipe(job), rate=1e-3, distill=100.0, jaccard=0.0)
     monkeypatch.setattr(qat, "recipe", lambda job: mostly_taught)
     steps: list[str] = []

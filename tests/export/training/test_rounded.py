@@ -14,11 +14,12 @@ from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import (
     Plan,
     all_nodes,
+    grids_from_thresholds,
     int8_from_float,
     quantised_tensors,
-    scales_from_thresholds,
     stored_weights,
 )
+from calibration.quantise.thresholds import Range
 from calibration.source import load_onnx
 from export.training.rounded import RoundedGraph, rounded
 from runtime.errors import UserError
@@ -33,11 +34,12 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> FloatGraph:
 
 
 @pytest.fixture(scope="module")
-def thresholds(graph: FloatGraph) -> dict[str, float]:
+def thresholds(graph: FloatGraph) -> dict[str, Range]:
     from calibration.judge.engines import Probe
 
     names = graph.float_tensors
-    return {name: float(np.abs(x).max()) for name, x in zip(names, Probe(graph.model, names).run_all(FRAME[None]))}
+    return {name: Range(float(min(x.min(), 0)), float(x.max()))
+            for name, x in zip(names, Probe(graph.model, names).run_all(FRAME[None]))}
 
 
 def logits(network: RoundedGraph, frames: np.ndarray = FRAME[None]) -> np.ndarray:
@@ -47,9 +49,9 @@ def logits(network: RoundedGraph, frames: np.ndarray = FRAME[None]) -> np.ndarra
     return y.permute(0, 2, 3, 1).numpy()
 
 
-def quantised(graph: FloatGraph, thresholds: dict[str, float], plan: Plan) -> RoundedGraph:
-    scales = scales_from_thresholds(graph, thresholds, quantised_tensors(graph, plan))
-    return RoundedGraph(graph, "NHWC", scales, plan.nodes, plan.weight_bits)
+def quantised(graph: FloatGraph, thresholds: dict[str, Range], plan: Plan) -> RoundedGraph:
+    grids = grids_from_thresholds(graph, thresholds, quantised_tensors(graph, plan))
+    return RoundedGraph(graph, "NHWC", {name: grid.scale for name, grid in grids.items()}, plan.nodes, plan.weight_bits)
 
 
 def test_without_scales_it_is_the_float_graph_for_any_number_of_frames(graph: FloatGraph) -> None:
@@ -60,7 +62,7 @@ def test_without_scales_it_is_the_float_graph_for_any_number_of_frames(graph: Fl
 
 @pytest.mark.parametrize("bits", [8, 7])
 def test_with_scales_it_is_the_simulated_int8_graph(
-        graph: FloatGraph, thresholds: dict[str, float], bits: int) -> None:
+        graph: FloatGraph, thresholds: dict[str, Range], bits: int) -> None:
     plan = Plan(all_nodes(graph), weight_bits=bits)
     expected = Simulated(int8_from_float(graph, thresholds, plan)).run(FRAME[None])
     found = logits(quantised(graph, thresholds, plan))
@@ -70,7 +72,7 @@ def test_with_scales_it_is_the_simulated_int8_graph(
     assert np.mean(np.abs(plain - expected) < step / 10) < 0.7  # in float it is something else
 
 
-def test_weights_are_those_that_the_int8_file_stores(graph: FloatGraph, thresholds: dict[str, float]) -> None:
+def test_weights_are_those_that_the_int8_file_stores(graph: FloatGraph, thresholds: dict[str, Range]) -> None:
     plan = Plan(all_nodes(graph))
     network = quantised(graph, thresholds, plan)
     convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]

@@ -1,0 +1,41 @@
+"""Forms of an INT8 graph: how its integers stand, and where an engine wants them rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runtime.artifact import IntegerForm
+
+WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
+
+INTEGER_OPS = WEIGHTED | {"Add", "Mul", "Concat", "Resize", "GlobalAveragePool", "AveragePool", "MaxPool"}
+"""Operators for which engines have integer kernels. Others may stand between quantised tensors, in float."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How Q/DQ pairs are set.
+
+    Attributes:
+        integers: "signed" for symmetric int8 activations, or "unsigned" for uint8 ones with a zero-point. An engine
+            that reads one as the other computes nonsense, so that the artifact has this word.
+        operators: ONNX operators that become integers.
+        outputs: whether what an integer operator writes is rounded even where only float operators read it. Without
+            that, an activation function right behind a convolution sees the sums as they are.
+    """
+
+    integers: IntegerForm
+    operators: frozenset[str]
+    outputs: bool
+
+
+PORTABLE = Form("signed", INTEGER_OPS, outputs=True)
+"""What every engine reads: TensorRT and Core ML have no zero-points, and ONNX Runtime fuses nothing whose output is
+float."""
+
+FORMS: Mapping[str, Form] = {
+    "onnx": Form("unsigned", INTEGER_OPS, outputs=True),
+    "openvino": Form("unsigned", WEIGHTED | {"Add", "Mul"}, outputs=False),
+}
+"""Engine → the form that it computes best, where that is another one."""
