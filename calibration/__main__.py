@@ -1,4 +1,7 @@
-"""`python -m calibration`: a float network and a folder of images in, a judged INT8 artifact out."""
+"""`python -m calibration`: a float network and a folder of images in, a judged INT8 artifact out.
+
+Without `--engine` it is the portable form, which every engine reads; with it, the form that this engine computes best.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("network", help="network, as `python -m export.models` lists them, or a float32 .onnx artifact")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR",
                         help="folder of images; or one with train/ and val/, or images/ and labels/")
+    parser.add_argument("--engine", metavar="NAME", help="write the form that this engine computes best; default: "
+                        "the one that all engines read")
     parser.add_argument("--method", choices=METHODS, default="mse", help="how ranges are chosen")
     parser.add_argument("--frames", type=cli.positive, default=64, metavar="N", help="frames to calibrate on")
     parser.add_argument("--allow-few", action="store_true", help="accept fewer than 32 frames")
@@ -55,12 +60,14 @@ def _command(args: argparse.Namespace) -> int:
 
     if args.qat is not None:
         _check_qat(args)
+    if args.engine and not _has_a_form_of_its_own(args.engine):
+        return _by_its_exporter(args)
     options = ["--weights", args.weights] if args.weights else []
     options += ["--size", f"{args.size[0]}x{args.size[1]}"] if args.size else []
     artifact, engine = float_artifact(args.network, args.out, options)
     wanted = Request(artifact, engine, args.data, args.out, args.method, args.frames, args.allow_few,
                      args.weight_bits, frozenset(args.improve), args.max_drop, args.judge,
-                     args.qat or 0)
+                     args.qat or 0, args.engine or "")
     outcome = build(wanted, say=print)
     _warn_of_saturation(outcome)
     if args.sensitivity:
@@ -75,11 +82,47 @@ def _command(args: argparse.Namespace) -> int:
     return 0
 
 
+def _has_a_form_of_its_own(engine: str) -> bool:
+    """Whether an engine computes another INT8 graph than the portable one best.
+
+    Raises:
+        UserError: there is no such engine, or it has neither a form nor a format of its own.
+    """
+    from runtime.forms import PORTABLE
+    from runtime.sessions import engines
+
+    own = [name for name, entry in engines().items() if entry.form != PORTABLE or name in entry.reads]
+    if engine not in own:
+        raise UserError(f"--engine {engine} has no INT8 of its own; expected {', '.join(own)}")
+    return engines()[engine].form != PORTABLE
+
+
+def _by_its_exporter(args: argparse.Namespace) -> int:
+    """An engine with a format of its own: the exporter of that format calibrates with what is here."""
+    from calibration.judge.measure import find_data
+    from calibration.source import run_exporter
+
+    if args.weight_bits != 8 or args.verdict or args.sensitivity or args.improve != ["equalise"]:
+        raise UserError(f"--engine {args.engine} is calibrated by its own exporter; --weight-bits, --improve, "
+                        "--verdict and --sensitivity are for ONNX files", try_=f"python -m export.{args.engine} --help")
+    data = find_data(args.data)
+    words = [f"export.{args.engine}", args.network, "--precision", "int8", "--calibration", str(data.images),
+             "--out", str(args.out), *(["--weights", args.weights] if args.weights else []),
+             *(["--size", f"{args.size[0]}x{args.size[1]}"] if args.size else []),
+             *(["--data", str(data.exam)] if data.labelled else []), *(["--allow-few"] if args.allow_few else []),
+             *(["--max-drop", str(args.max_drop)] if args.max_drop is not None else [])]
+    run_exporter(words, show=print)
+    return 0
+
+
 def _check_qat(args: argparse.Namespace) -> None:
     """Refuse what fine-tuning cannot do before the long work begins."""
     from calibration.quantise.finetune import training_folder
 
     training_folder(args.data)
+    if args.engine:
+        raise UserError(f"--qat learns the portable form, not that of --engine {args.engine}",
+                        try_="--qat without --engine, or --engine without --qat")
     if undone := sorted({*args.improve} - {"equalise"}):
         raise UserError(f"--improve {' '.join(undone)} would undo what --qat learns: it finds roundings and biases by "
                         "itself", try_="--improve equalise, or --improve without a word")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +17,7 @@ import onnx
 
 from calibration.data.coverage import Chosen, choose
 from calibration.judge.budget import Kept, int8_share, within_budget
-from calibration.judge.engines import Simulated, integer
+from calibration.judge.engines import Simulated
 from calibration.judge.lint import lint
 from calibration.judge.measure import Exam, Judge, Score, find_data, read_exam
 from calibration.judge.processor import this_processor
@@ -31,6 +33,8 @@ from calibration.quantise.thresholds import choose as choose_thresholds
 from calibration.source import load_onnx
 from runtime.artifact import Artifact, Check, publish
 from runtime.errors import GateFailed
+from runtime.forms import PORTABLE, Form
+from runtime.sessions import engines, open_session
 from runtime.sessions.onnx import OnnxSession
 
 Say = Callable[[str], None]
@@ -63,6 +67,7 @@ class Request:
         max_drop: budget, in points of mIoU, or % of pixels without labels; None for no search.
         exam: frames to judge on at most.
         epochs: of quantisation-aware fine-tuning; 0 for none.
+        made_for: the engine in whose best form the file is written; "" for all engines.
     """
 
     artifact: Artifact
@@ -77,14 +82,26 @@ class Request:
     max_drop: float | None = None
     exam: int = 200
     epochs: int = 0
+    made_for: str = ""
+
+    @property
+    def form(self) -> Form:
+        """How the file's integers stand."""
+        return engines()[self.made_for].form if self.made_for else PORTABLE
+
+    @property
+    def judged_in(self) -> str:
+        """The engine whose integer kernels are judged."""
+        return self.made_for or self.artifact.target
 
     @property
     def path(self) -> Path:
-        """Of the INT8 file: NAME-HxW-int8.onnx, with "-w7" for 7-bit weights."""
+        """Of the INT8 file: NAME-HxW-int8.onnx, with "-w7" for 7-bit weights and "-ENGINE" for that engine's form."""
         height, width = self.artifact.preprocess.size
         bits = "" if self.weight_bits == 8 else f"-w{self.weight_bits}"
+        engine = f"-{self.made_for}" if self.made_for else ""
         kind = "" if self.artifact.output_kind.value == "low" else f"-{self.artifact.output_kind.value}"
-        return self.out / f"{self.artifact.name}-{height}x{width}-int8{bits}{kind}.onnx"
+        return self.out / f"{self.artifact.name}-{height}x{width}-int8{bits}{engine}{kind}.onnx"
 
 
 @dataclass(frozen=True)
@@ -118,8 +135,8 @@ def prepare(wanted: Request, say: Say) -> Prepared:
     if "equalise" in wanted.improve:
         graph = equalised(graph, chosen)
     seen = collect(graph, chosen, cache)
-    thresholds = choose_thresholds(wanted.method, seen)
-    plan = Plan(all_nodes(graph), weight_bits=wanted.weight_bits)
+    thresholds = choose_thresholds(wanted.method, seen, zero_points=wanted.form.integers == "unsigned")
+    plan = Plan(all_nodes(graph, wanted.form), weight_bits=wanted.weight_bits, form=wanted.form)
     if dead := [name for name, reach in thresholds.items() if not any(reach)]:
         say(f"{len(dead)} activations are zero on every calibration frame ({', '.join(sorted(dead)[:3])}, …)")
     if "rounding" in wanted.improve:
@@ -169,10 +186,11 @@ def build(wanted: Request, say: Say = lambda line: None, accept: Accept = _reope
         few = Judge(wanted.artifact, OnnxSession(wanted.engine), ready.exam.part(SEARCH_FRAMES))
         plan, kept = within_budget(ready.graph, ready.thresholds, plan, few, wanted.max_drop, say)
     model = int8_from_float(ready.graph, ready.thresholds, plan)
-    if findings := lint(model):
-        raise GateFailed(f"the INT8 graph would not be portable: {findings[0]}; nothing was written")
-    simulated, engine = judge.score(Simulated(model), "simulated"), judge.score(integer(model), "integer kernels")
-    for name, score in (("simulated in float", simulated), ("ONNX Runtime's integer kernels", engine)):
+    if findings := lint(model, wanted.form.integers):
+        raise GateFailed(f"the INT8 graph is not what its engines take: {findings[0]}; nothing was written")
+    kernels = f"{engines()[wanted.judged_in].title}'s integer kernels"
+    simulated, engine = judge.score(Simulated(model), "simulated"), scored(wanted, judge, model, kernels)
+    for name, score in (("simulated in float", simulated), (kernels, engine)):
         say(f"INT8, {name}: {describe(judge, score)}")
     if wanted.max_drop is not None and judge.drop(simulated) > wanted.max_drop:
         raise GateFailed(f"on all {len(judge.exam.names)} frames INT8 loses {judge.drop(simulated):.2f} {judge.unit}, "
@@ -181,7 +199,7 @@ def build(wanted: Request, say: Say = lambda line: None, accept: Accept = _reope
     alike = _between(engine, simulated).agreement.mean()
     say(f"INT8, integer kernels against simulated: {alike:.2%} of pixels agree")
     if wanted.epochs and alike < ENGINES_AGREE and not (plan.weight_bits == 8 and this_processor().saturates):
-        raise GateFailed(f"ONNX Runtime's integer kernels agree with the simulation on {alike:.2%} of pixels, "
+        raise GateFailed(f"{kernels} agree with the simulation on {alike:.2%} of pixels, "
                          f"{ENGINES_AGREE:.1%} are required of a fine-tuned network; nothing was written")
     artifact = _describe(wanted, ready, plan, kept, judge, simulated, engine, learnt)
     artifact = publish(artifact, wanted.path, lambda temporary: onnx.save_model(model, temporary), accept)
@@ -214,27 +232,38 @@ def drop_in_words(judge: Judge, score: Score) -> str:
     return f"{drop} [{low}, {high}]"
 
 
+def scored(wanted: Request, judge: Judge, model: onnx.ModelProto, label: str = "") -> Score:
+    """How a graph does in the engine that it is judged in."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        onnx.save_model(model, path)
+        with closing(open_session(wanted.artifact, path, engine=wanted.judged_in)) as session:
+            return judge.score(session, label)
+
+
 def _describe(wanted: Request, ready: Prepared, plan: Plan, kept: tuple[Kept, ...], judge: Judge, simulated: Score,
               engine: Score, learnt: dict[str, Any]) -> Artifact:
+    kernels = f"int8 in {engines()[wanted.judged_in].title}'s integer kernels"
     checks = tuple(_check(step, score, judge.exam) for step, score in (
-        ("int8 simulated in float vs fp32", simulated), ("int8 in ONNX Runtime's integer kernels vs fp32", engine),
-        ("int8 in ONNX Runtime's integer kernels vs simulated", _between(engine, simulated))))
+        ("int8 simulated in float vs fp32", simulated), (f"{kernels} vs fp32", engine),
+        (f"{kernels} vs simulated", _between(engine, simulated))))
     figures: dict[str, Any] = {"frames": len(judge.exam.names), "unit": judge.unit, "processor":
                                this_processor().describe()}
     for name, score in (("float", judge.reference), ("simulated", simulated), ("engine", engine)):
         figures[name] = {"miou": score.miou, "drop": judge.drop(score), "interval": list(judge.drop_interval(score))}
     calibration = {
         "fingerprint": ready.chosen.fingerprint, "frames": len(ready.chosen.paths), "method": wanted.method,
+        "made_for": wanted.made_for,
         "weight_bits": plan.weight_bits, "improve": sorted(wanted.improve),
         "int8_macs": int8_share(ready.graph, plan), "max_drop": wanted.max_drop,
         "kept_in_float": [{"layer": k.layer.name, "role": k.layer.role, "macs": k.layer.macs, "reason": k.reason}
                           for k in kept],
         "fine_tuned": learnt or None, "judged": figures, "from_sha256": wanted.artifact.sha256}
     return dataclasses.replace(
-        wanted.artifact, precision="int8", calibration=calibration,
+        wanted.artifact, precision="int8", integers=wanted.form.integers, calibration=calibration,
         verification=(*wanted.artifact.verification, *checks),
         tools={**wanted.artifact.tools, "python": platform.python_version(), "onnx": version("onnx"),
-               "onnxruntime": version("onnxruntime")})
+               "onnxruntime": version("onnxruntime"), **engines()[wanted.judged_in].versions()})
 
 
 def _between(engine: Score, simulated: Score) -> Score:

@@ -20,14 +20,15 @@ from runtime.contract import contradictions
 from runtime.decode import Byte, Count, Dimension, FileName, Number, Sha256, Share, Text, Word
 from runtime.errors import UserError
 from runtime.files import in_one_piece, write_text
+from runtime.forms import Integers
 from runtime.preprocess import Preprocess
 from runtime.signals import Held
 
-FORMAT = 1
-"""Version of the JSON. A reader refuses any other number rather than guess."""
+FORMAT = 2
+"""Version of the JSON. Format 1 lacks `integers`, and knew no others than signed ones; any other number is refused
+rather than guessed at."""
 
 Layout = Literal["NHWC", "NCHW", "NHW"]
-IntegerForm = Literal["", "signed", "unsigned"]
 Stride = Annotated[int, Meta(ge=1, le=1024)]
 
 
@@ -128,7 +129,7 @@ class Artifact:
     palette: Annotated[tuple[tuple[Byte, Byte, Byte], ...], Meta(min_length=2, max_length=255)]
     weights: Weights
     tools: Mapping[str, str]
-    integers: IntegerForm = ""
+    integers: Integers = ""
     verification: tuple[Check, ...] = ()
     calibration: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -174,9 +175,12 @@ def _values(text: str, origin: str) -> dict[str, Any]:
         version = values.pop("format")
     except (ValueError, KeyError) as error:
         raise _not_ours(origin, error) from error
-    if type(version) is not int or version != FORMAT:
-        raise UserError(f"{origin} has format {reprlib.repr(version)}; this edgeseg reads format {FORMAT}",
+    if type(version) is not int or version not in (1, FORMAT):
+        raise UserError(f"{origin} has format {reprlib.repr(version)}; this edgeseg reads formats 1 and {FORMAT}",
                         try_="export the artifact again with this version")
+    if version == 1 and "integers" not in values:
+        signed = values.get("precision") == "int8" and values.get("target") in ("onnx", "trt")
+        values["integers"] = "signed" if signed else ""
     return values
 
 

@@ -34,6 +34,8 @@ def contradictions(artifact: Artifact) -> Iterator[str]:
         yield f"the {count} class names are not all different"
     if len(artifact.palette) != count:
         yield f"{len(artifact.palette)} colours stand for {count} classes"
+    if artifact.integers and artifact.precision != "int8":
+        yield f"{artifact.integers} integers stand in a file of {artifact.precision}"
     size = artifact.preprocess.size
     if (given.layout, given.dtype) != ("NHWC", "uint8") or given.shape not in ((1, *size, 3), (1, 0, 0, 3)):
         yield (f"the input is {given.dtype} {given.layout} {list(given.shape)}; expected uint8 NHWC "

@@ -1,7 +1,7 @@
-"""The two ways of running one Q/DQ graph: simulated in float, and through the engine's integer kernels.
+"""A Q/DQ graph simulated in float: it rounds exactly where the graph says so and multiplies in float32.
 
-What they differ in is the engine's doing, not the quantisation's: a simulation rounds exactly where the graph says so
-and multiplies in float32; integer kernels may saturate, or round a little elsewhere.
+What an engine's integer kernels make of the same graph differs by the engine's doing, not by the quantisation's: they
+may saturate, or round a little elsewhere.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from runtime.sessions.onnx import OnnxSession, library
+from runtime.sessions.onnx import library
 
 
 class Simulated:
@@ -49,11 +49,6 @@ class Simulated:
     def close(self) -> None:
         """Release the graph."""
         self._session = None
-
-
-def integer(model: onnx.ModelProto) -> OnnxSession:
-    """The engine as everybody gets it: ONNX Runtime with its fused integer kernels."""
-    return OnnxSession(model.SerializeToString())
 
 
 class Probe(Simulated):

@@ -45,8 +45,8 @@ class Finding:
         return f"{self.node}: {self.what}: {self.breaks}"
 
 
-def lint(model: onnx.ModelProto) -> list[Finding]:
-    """Check a Q/DQ graph against what all engines have in common.
+def lint(model: onnx.ModelProto, integers: str = "signed") -> list[Finding]:
+    """Check a Q/DQ graph against what all engines have in common; or those that read unsigned integers.
 
     Returns:
         The findings, in graph order; empty for a portable graph.
@@ -58,7 +58,7 @@ def lint(model: onnx.ModelProto) -> list[Finding]:
     if not any(node.op_type in _PAIRS for node in model.graph.node):
         raise UserError("the model has no QuantizeLinear or DequantizeLinear; expected a quantised model",
                         try_="python -m calibration FILE.onnx --data DIR, which makes one")
-    return [finding for rule in _RULES for finding in rule(graph)]
+    return [finding for rule in _RULES[integers] for finding in rule(graph)]
 
 
 def integer_types(model: onnx.ModelProto) -> list[Finding]:
@@ -152,8 +152,8 @@ def _float_island(graph: _Graph, node: onnx.NodeProto) -> bool:
     return not any(other.op_type == "QuantizeLinear" and other.input[0] == node.output[0] for other in graph.nodes)
 
 
-_RULES: tuple[Callable[[_Graph], Iterator[Finding]], ...] = (_opset, _integer_types, _weights, _unpaired,
-                                                                  _frame)
+_RULES: dict[str, tuple[Callable[[_Graph], Iterator[Finding]], ...]] = {
+    "signed": (_opset, _integer_types, _weights, _unpaired, _frame), "unsigned": (_opset, _weights)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 The rules that let one file run everywhere (symmetric INT8, zero-point 0, per-channel weights, float bias, opset ≤ 18)
 leave little of a general quantiser, and the choice of ranges around activation functions is where the accuracy is;
 so the pairs are set here, in one pass, rather than by onnxruntime.quantization, whose own rules would be overridden
-tensor by tensor. `calibration.quantise.forms` has what differs between engines.
+tensor by tensor. `runtime.forms` has what differs between engines.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.quantise.forms import PORTABLE, Form
 from calibration.quantise.graph import FloatGraph, has_weights
 from calibration.quantise.rewrite import cast_before_transpose, drop_unused
 from calibration.quantise.thresholds import LEVELS as SIGNED
 from calibration.quantise.thresholds import STEPS, Range
+from runtime.forms import PORTABLE, Form
 
 SAME_RANGE = {"MaxPool", "Resize", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 """Operators whose output lies within their input's range: both get one scale, and engines move the integers as is."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from runtime.artifact import Artifact
 from runtime.errors import UserError
+from runtime.forms import PORTABLE, Form
 
 
 class Session(Protocol):
@@ -54,6 +55,8 @@ class Engine:
         one_of: distributions of which one is enough.
         extra: the extra of pyproject.toml that brings them; "" for the base install.
         lacks: what else this machine lacks for it, in words; "" when nothing. Called when somebody asks.
+        integers: of the INT8 graphs that it computes rightly (`Artifact.integers`); it is given no others.
+        form: of the INT8 graphs that it computes best.
     """
 
     title: str
@@ -62,6 +65,8 @@ class Engine:
     extra: str = ""
     one_of: tuple[str, ...] = ()
     lacks: Callable[[], str] = _nothing
+    integers: tuple[str, ...] = ("", "signed")
+    form: Form = PORTABLE
 
     def hindrance(self) -> str:
         """Why it cannot run here, and what to type; "" when it can."""
@@ -111,7 +116,8 @@ def engine_for(artifact: Artifact, engine: str | None = None) -> str:
         engine: the one that was asked for; None for the target's own.
 
     Raises:
-        UserError: this runtime has none for its format, there is none of that name, or it does not read such files.
+        UserError: this runtime has none for its format, there is none of that name, it does not read such files, or it
+            would misread their integers.
     """
     able = readers(artifact.target)
     if not able:
@@ -119,7 +125,12 @@ def engine_for(artifact: Artifact, engine: str | None = None) -> str:
         raise UserError(f"the artifact's target is {artifact.target!r}; this runtime opens {', '.join(formats)}")
     if engine is not None and engine not in able:
         raise UserError(f"--engine {engine} does not read {artifact.file}; expected {' or '.join(able)}")
-    return engine or able[0]
+    name = engine or able[0]
+    if artifact.integers not in engines()[name].integers:
+        raise UserError(f"{artifact.file} has {artifact.integers} integers; {engines()[name].title} would misread "
+                        "them, and takes signed ones",
+                        try_=f"python -m calibration {artifact.name} --data DIR, whose file every engine reads")
+    return name
 
 
 def open_session(artifact: Artifact, path: Path, *, engine: str | None = None, threads: int | None = None) -> Session:

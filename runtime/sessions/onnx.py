@@ -12,9 +12,11 @@ import numpy.typing as npt
 from runtime.artifact import Artifact
 from runtime.contract import Port, hold_against_engine
 from runtime.errors import MissingLibrary, UserError
+from runtime.forms import INTEGER_OPS, Form
 from runtime.sessions import Engine
 
-ENGINE = Engine("ONNX Runtime", reads=("onnx",), packages=("onnxruntime",))
+ENGINE = Engine("ONNX Runtime", reads=("onnx",), packages=("onnxruntime",), integers=("", "signed", "unsigned"),
+                form=Form("unsigned", INTEGER_OPS, outputs=True))
 
 
 def library() -> Any:

@@ -22,7 +22,8 @@ def _lacks() -> str:
     return f"this processor has no bfloat16 (OpenVINO computes here in {', '.join(found)})"
 
 
-ENGINE = Engine("OpenVINO BF16", reads=("onnx",), packages=("openvino",), extra="openvino", lacks=_lacks)
+ENGINE = Engine("OpenVINO BF16", reads=("onnx",), packages=("openvino",), extra="openvino", lacks=_lacks,
+                integers=("", "signed", "unsigned"))
 
 
 def open(artifact: Artifact, path: Path, *, threads: int | None = None) -> OpenvinoSession:

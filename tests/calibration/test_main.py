@@ -8,12 +8,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from calibration import recipe
+from calibration import recipe, source
 from calibration.__main__ import main
 from calibration.data.frames import drawn_frame
 from calibration.judge.lint import main as lint_main
 from calibration.quantise import ranges
 from runtime.artifact import open_artifact, write_artifact
+from runtime.forms import PORTABLE
 from runtime.segmenter import Segmenter
 from runtime.sessions import engines
 from tests import tiny
@@ -66,6 +67,40 @@ def test_the_command_writes_an_artifact_that_the_runtime_opens(engine, labelled,
         assert segment(drawn_frame((40, 60), 0)).mask.shape == (40, 60)
     assert lint_main([str(path)]) == 0
     assert "100.0% of MACs in INT8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [name for name, engine in engines().items() if engine.form != PORTABLE])
+def test_an_engine_gets_a_file_of_its_own_beside_the_portable_one(engine, labelled, tmp_path, capsys, name):
+    if hindrance := engines()[name].hindrance():
+        pytest.skip(hindrance)
+    assert run(engine, labelled, tmp_path) == 0
+    assert run(engine, labelled, tmp_path, "--engine", name, "--weight-bits", "7") == 0
+    artifact, path = open_artifact(tmp_path / f"tiny-32x48-int8-w7-{name}.onnx")
+    assert (artifact.integers, artifact.calibration["made_for"]) == (engines()[name].form.integers, name)
+    assert artifact.verification[-2].step == f"int8 in {engines()[name].title}'s integer kernels vs fp32"
+    assert open_artifact(tmp_path / "tiny-32x48-int8.onnx")[0].integers == "signed"
+    with Segmenter.open(path, engine=name) as segment:
+        assert segment(drawn_frame((40, 60), 0)).mask.shape == (40, 60)
+
+
+def test_an_engine_with_a_format_of_its_own_is_calibrated_by_its_exporter(labelled, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(source, "run_exporter", lambda words, show: asked.append(words))
+    assert main(["lraspp", "--data", str(labelled), "--engine", "litert", "--max-drop", "0.5",
+                 "--out", str(tmp_path)]) == 0
+    assert asked == [["export.litert", "lraspp", "--precision", "int8", "--calibration", str(labelled / "train/images"),
+                      "--out", str(tmp_path), "--data", str(labelled / "val"), "--max-drop", "0.5"]]
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    (["--engine", "abacus"], "--engine abacus has no INT8 of its own; expected"),
+    (["--engine", "openvino", "--qat", "1"], "--qat learns the portable form"),
+    (["--engine", "litert", "--verdict"], "is calibrated by its own exporter")])
+def test_what_an_engine_cannot_be_asked_for_is_refused_before_any_work(engine, data, tmp_path, capsys, more, message):
+    if "--qat" in more:
+        (data / "train/labels").mkdir(exist_ok=True)
+    assert run(engine, data, tmp_path, *more) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_two_runs_write_the_same_bytes(engine, data, tmp_path):

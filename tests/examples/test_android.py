@@ -135,7 +135,7 @@ def test_the_app_reads_what_the_runtime_writes(core, described):
 def test_an_artifact_that_the_app_cannot_run_is_refused_with_what_was_expected(core, described):
     path, values = described
     changes = {
-        "format is 2; expected 1": {"format": 2},
+        "format is 1; expected 2": {"format": 1},
         "file is ../x.tflite; expected the plain name": {"file": "../x.tflite"},
         "file is x.onnx; expected the plain name of a .tflite": {"file": "x.onnx"},
         "output_kind is classes; expected low": {"output_kind": "classes"},

@@ -86,7 +86,7 @@ def spoil(**changes):
     (lambda values: "{", "is not an edgeseg artifact"),
     (lambda values: "[]", "is not an edgeseg artifact"),
     (lambda values: "null", "is not an edgeseg artifact"),
-    (spoil(format=2), "has format 2"),
+    (spoil(format=3), "has format 3"),
     (spoil(format=None), "'format'"),
     (spoil(surprise=1), "surprise"),
     (spoil(classes=None), "classes"),

@@ -10,7 +10,7 @@ import java.util.Map;
 
 /** What the JSON beside a .tflite file says of it, as far as a phone needs it; see runtime/artifact.py. */
 public final class Artifact {
-    private static final int FORMAT = 1;
+    private static final int FORMAT = 2;
 
     public final String name;
     public final String precision;

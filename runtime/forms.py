@@ -1,21 +1,24 @@
-"""Forms of an INT8 graph: how its integers stand, and where an engine wants them rounded."""
+"""Forms of an INT8 graph: how its integers stand, and where an engine wants them rounded.
+
+Each engine states the one that it computes best beside its session; calibration writes it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from runtime.artifact import IntegerForm
+Integers = Literal["", "signed", "unsigned"]
 
 WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
 
 INTEGER_OPS = WEIGHTED | {"Add", "Mul", "Concat", "Resize", "GlobalAveragePool", "AveragePool", "MaxPool"}
-"""Operators for which engines have integer kernels. Others may stand between quantised tensors, in float."""
+"""ONNX operators for which engines have integer kernels. Others may stand between quantised tensors, in float."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """How Q/DQ pairs are set.
+    """How pairs of QuantizeLinear and DequantizeLinear are set.
 
     Attributes:
         integers: "signed" for symmetric int8 activations, or "unsigned" for uint8 ones with a zero-point. An engine
@@ -25,7 +28,7 @@ class Form:
             that, an activation function right behind a convolution sees the sums as they are.
     """
 
-    integers: IntegerForm
+    integers: Integers
     operators: frozenset[str]
     outputs: bool
 
@@ -33,9 +36,3 @@ class Form:
 PORTABLE = Form("signed", INTEGER_OPS, outputs=True)
 """What every engine reads: TensorRT and Core ML have no zero-points, and ONNX Runtime fuses nothing whose output is
 float."""
-
-FORMS: Mapping[str, Form] = {
-    "onnx": Form("unsigned", INTEGER_OPS, outputs=True),
-    "openvino": Form("unsigned", WEIGHTED | {"Add", "Mul"}, outputs=False),
-}
-"""Engine → the form that it computes best, where that is another one."""

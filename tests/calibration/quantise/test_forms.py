@@ -1,0 +1,112 @@
+"""The same network in each engine's best form: rounded where the form says, computed as simulated, never misread."""
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from calibration.data.frames import drawn_frame
+from calibration.judge.engines import Probe, Simulated
+from calibration.judge.lint import lint
+from calibration.quantise.graph import FloatGraph
+from calibration.quantise.quantize import Plan, all_nodes, int8_from_float, quantised_tensors
+from calibration.quantise.thresholds import Range
+from calibration.source import load_onnx
+from export.trt.graph import check_for_tensorrt
+from runtime.artifact import open_artifact
+from runtime.errors import UserError
+from runtime.forms import PORTABLE
+from runtime.sessions import engine_for, engines, open_session
+from tests import tiny
+
+FRAME = drawn_frame((32, 48), 0)[None]
+OWN = [name for name, engine in engines().items() if engine.form != PORTABLE]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tiny.artifact(tmp_path_factory.mktemp("artifact"))
+
+
+@pytest.fixture(scope="module")
+def graph(path):
+    return FloatGraph(load_onnx(path))
+
+
+@pytest.fixture(scope="module")
+def ranges(graph):
+    values = Probe(graph.model, graph.float_tensors).run_all(FRAME)
+    return {name: Range(min(float(x.min()), 0), max(float(x.max()), 0))
+            for name, x in zip(graph.float_tensors, values)}
+
+
+def written(graph, ranges, engine):
+    form = engines()[engine].form
+    return int8_from_float(graph, ranges, Plan(all_nodes(graph, form), weight_bits=7, form=form))
+
+
+def zeros(model):
+    """Zero-points of the activations, by tensor."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    return {node.input[0]: stored[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+
+
+@pytest.mark.parametrize("engine", OWN)
+def test_activations_are_uint8_with_the_zero_where_the_range_has_it(graph, ranges, engine):
+    for name, zero in zeros(written(graph, ranges, engine)).items():
+        low, high = ranges[name]
+        assert zero.data_type == TensorProto.UINT8
+        if low == 0:
+            assert numpy_helper.to_array(zero) == 0
+        elif graph.producer[name].op_type == "Mul":
+            assert numpy_helper.to_array(zero) == pytest.approx(-255 * low / (high - low), abs=1)
+
+
+@pytest.mark.parametrize("engine", OWN)
+def test_a_relu_reads_the_sums_and_no_rounded_ones(graph, ranges, engine):
+    model = written(graph, ranges, engine)
+    relu = next(node for node in model.graph.node if node.op_type == "Relu")
+    assert not relu.input[0].endswith("_dq")
+    assert f"{relu.output[0]}_q" in {name for node in model.graph.node for name in node.output}
+
+
+def test_a_form_without_outputs_rounds_only_what_an_integer_operator_reads(graph):
+    form = dataclasses.replace(PORTABLE, outputs=False)
+    plan = Plan(all_nodes(graph, form), form=form)
+    read = {name for node in plan.nodes for name in graph.activations(graph.nodes[node])}
+    assert quantised_tensors(graph, plan) == read - graph.outputs
+    assert read < quantised_tensors(graph, Plan(plan.nodes))
+
+
+@pytest.mark.parametrize("engine", OWN)
+def test_the_engine_computes_its_form_as_it_is_simulated(path, graph, ranges, engine, tmp_path):
+    if hindrance := engines()[engine].hindrance():
+        pytest.skip(hindrance)
+    model = written(graph, ranges, engine)
+    onnx.save(model, tmp_path / path.name)
+    session = open_session(open_artifact(path)[0], tmp_path / path.name, engine=engine)
+    found, simulated, exact = session.run(FRAME), Simulated(model).run(FRAME), Simulated(graph.model).run(FRAME)
+    assert np.abs(found - simulated).mean() < 0.01 * np.abs(exact).mean()
+    assert np.abs(simulated - exact).mean() < 0.1 * np.abs(exact).mean()
+
+
+def test_what_would_read_unsigned_integers_as_signed_refuses_them(path, graph, ranges):
+    artifact = dataclasses.replace(open_artifact(path)[0], precision="int8", integers="unsigned")
+    for name, entry in engines().items():
+        mine = dataclasses.replace(artifact, target=entry.reads[0])
+        if "unsigned" in entry.integers:
+            assert engine_for(mine, name) == name
+        else:
+            with pytest.raises(UserError, match=r"has unsigned integers.*Try: python -m calibration tiny"):
+                engine_for(mine, name)
+    assert "unsigned" not in {form for name in ("trt", "coreml") for form in engines()[name].integers}
+    with pytest.raises(UserError, match="uint8 zero-point, which TensorRT reads as int8"):
+        check_for_tensorrt(written(graph, ranges, OWN[0]))
+
+
+def test_lint_of_the_portable_form_refuses_the_others(graph, ranges):
+    model = written(graph, ranges, OWN[0])
+    assert any("with a mere warning" in str(finding) for finding in lint(model))
+    assert lint(model, "unsigned") == []
