@@ -119,10 +119,10 @@ def _check_qat(args: argparse.Namespace) -> None:
     """Refuse what fine-tuning cannot do before the long work begins."""
     from calibration.quantise.finetune import training_folder
 
-    training_folder(args.data)
     if args.engine:
         raise UserError(f"--qat learns the portable form, not that of --engine {args.engine}",
                         try_="--qat without --engine, or --engine without --qat")
+    training_folder(args.data)
     if undone := sorted({*args.improve} - {"equalise"}):
         raise UserError(f"--improve {' '.join(undone)} would undo what --qat learns: it finds roundings and biases by "
                         "itself", try_="--improve equalise, or --improve without a word")
