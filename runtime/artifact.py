@@ -179,7 +179,7 @@ def _values(text: str, origin: str) -> dict[str, Any]:
         raise UserError(f"{origin} has format {reprlib.repr(version)}; this edgeseg reads formats 1 and {FORMAT}",
                         try_="export the artifact again with this version")
     if version == 1 and "integers" not in values:
-        signed = values.get("precision") == "int8" and values.get("target") in ("onnx", "trt")
+        signed = (values.get("target"), values.get("precision")) == ("onnx", "int8")
         values["integers"] = "signed" if signed else ""
     return values
 
