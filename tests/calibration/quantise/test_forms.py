@@ -102,7 +102,7 @@ def test_what_would_read_unsigned_integers_as_signed_refuses_them(path, graph, r
             with pytest.raises(UserError, match=r"has unsigned integers.*Try: python -m calibration tiny"):
                 engine_for(mine, name)
     assert "unsigned" not in {form for name in ("trt", "coreml") for form in engines()[name].integers}
-    with pytest.raises(UserError, match="uint8 zero-point, which TensorRT reads as int8"):
+    with pytest.raises(UserError, match="uint8 integers: TensorRT reads uint8 as int8"):
         check_for_tensorrt(written(graph, ranges, OWN[0]))
 
 
