@@ -6,21 +6,13 @@ so that padding counts as no work; what cannot be led back is counted by the sha
 
 from __future__ import annotations
 
-import json
 import statistics
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.counting import RULES, CountedLayer, Shape
-from runtime.sessions.onnx import library
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 PRODUCTS = ("Conv", "FusedConv", "QLinearConv", "ConvInteger", "ConvTranspose", "Gemm", "FusedGemm", "MatMul",
             "FusedMatMul", "QLinearMatMul", "MatMulInteger", "QGemm")
@@ -60,28 +52,6 @@ class Kernel:
     def gbytes(self) -> float:
         """10⁹ bytes per second that it attained."""
         return self.bytes / self.ms / 1e6 if self.ms else 0.0
-
-
-def profile(engine: Path, x: npt.NDArray[np.uint8], threads: int, runs: int) -> list[dict[str, Any]]:
-    """Run an ONNX file under ONNX Runtime's profiler.
-
-    Returns:
-        The events of all kernels of all runs but the first quarter, which warms up.
-    """
-    ort = library()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.enable_profiling = True
-    with tempfile.TemporaryDirectory() as folder:
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = ort.InferenceSession(str(engine), options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        for _ in range(runs):
-            session.run(None, {name: x})
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
-    return kernels[len(kernels) // runs * (runs // 4):]
 
 
 def kernels_from_events(events: list[dict[str, Any]], layers: tuple[CountedLayer, ...]) -> list[Kernel]:

@@ -44,11 +44,12 @@ def measure(path: Path, threads: int | None = None, runs: int = RUNS, command: s
     from benchmarks import conditions, machine
     from benchmarks.ceilings import measured_ceilings
     from benchmarks.graph_cost import cost_of_graph
-    from benchmarks.kernels import kernels_from_events, profile
+    from benchmarks.kernels import kernels_from_events
     from benchmarks.measurement import row
     from calibration.data.frames import drawn_frame
     from runtime.artifact import open_artifact
     from runtime.sessions import open_session
+    from runtime.sessions.onnx import profile
 
     artifact, engine = open_artifact(path)
     if artifact.target != PROFILED:

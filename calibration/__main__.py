@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         "ranges: cross-layer equalisation, rounding search, bias correction; nothing for none")
     parser.add_argument("--max-drop", type=float, metavar="POINTS", help="keep layers in float until the loss is at "
                         "most this: points of mIoU, or %% of pixels where there are no labels")
+    parser.add_argument("--max-ms", type=float, metavar="MS", help="with --engine: keep in float what a frame of at "
+                        "most this many milliseconds has time for there; with --max-drop, both must hold")
     parser.add_argument("--qat", type=cli.positive, metavar="EPOCHS",
                         help="fine-tune with the rounding in place, on the labels "
                         "of DIR/train (needs torch); for what calibration cannot reach")
@@ -60,14 +62,16 @@ def _command(args: argparse.Namespace) -> int:
 
     if args.qat is not None:
         _check_qat(args)
+    if args.max_ms is not None and not args.engine:
+        raise UserError("--max-ms needs an engine to measure in", try_=f"--max-ms {args.max_ms:g} --engine openvino")
     if args.engine and not _has_a_form_of_its_own(args.engine):
         return _by_its_exporter(args)
     options = ["--weights", args.weights] if args.weights else []
     options += ["--size", f"{args.size[0]}x{args.size[1]}"] if args.size else []
     artifact, engine = float_artifact(args.network, args.out, options)
     wanted = Request(artifact, engine, args.data, args.out, args.method, args.frames, args.allow_few,
-                     args.weight_bits, frozenset(args.improve), args.max_drop, args.judge,
-                     args.qat or 0, args.engine or "")
+                     args.weight_bits, frozenset(args.improve), args.max_drop, args.max_ms,
+                     args.judge, args.qat or 0, args.engine or "")
     outcome = build(wanted, say=print)
     _warn_of_saturation(outcome)
     if args.sensitivity:
@@ -102,9 +106,9 @@ def _by_its_exporter(args: argparse.Namespace) -> int:
     from calibration.judge.measure import find_data
     from calibration.source import run_exporter
 
-    if args.weight_bits != 8 or args.verdict or args.sensitivity or args.improve != ["equalise"]:
+    if args.weight_bits != 8 or args.verdict or args.sensitivity or args.improve != ["equalise"] or args.max_ms:
         raise UserError(f"--engine {args.engine} is calibrated by its own exporter; --weight-bits, --improve, "
-                        "--verdict and --sensitivity are for ONNX files", try_=f"python -m export.{args.engine} --help")
+                        "--max-ms, --verdict and --sensitivity are for ONNX files", try_=f"python -m export.{args.engine} --help")
     data = find_data(args.data)
     words = [f"export.{args.engine}", args.network, "--precision", "int8", "--calibration", str(data.images),
              "--out", str(args.out), *(["--weights", args.weights] if args.weights else []),

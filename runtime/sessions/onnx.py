@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import statistics
+import tempfile
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +93,39 @@ def _port(node: Any) -> Port:
     dtype = node.type.removeprefix("tensor(").removesuffix(")")
     return Port(node.name, tuple(size if isinstance(size, int) else 0 for size in node.shape),
                 {"float": "float32"}.get(dtype, dtype))
+
+
+def profile(path: Path, x: npt.NDArray[np.uint8], threads: int, runs: int) -> list[dict[str, Any]]:
+    """Run a file under ONNX Runtime's profiler.
+
+    Args:
+        path: the `.onnx` file.
+        x: uint8 [1, H, W, 3] BGR.
+        threads: within one frame; 0 for one per physical core.
+        runs: of the frame.
+
+    Returns:
+        The events of all kernels of all runs but the first quarter, which warms up.
+    """
+    ort = library()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        for _ in range(runs):
+            session.run(None, {name: x})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    return kernels[len(kernels) // runs * (runs // 4):]
+
+
+def kernels(path: Path, x: npt.NDArray[np.uint8], runs: int) -> list[tuple[list[str], float]]:
+    """Names and median milliseconds of each kernel; see `calibration.judge.costs`."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for event in profile(path, x, 0, runs):
+        found[event["name"].removesuffix("_kernel_time")].append(event["dur"] / 1e3)
+    return [([name], statistics.median(ms)) for name, ms in found.items()]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import statistics
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,25 @@ def open(artifact: Artifact, path: Path, *, threads: int | None = None) -> Openv
     session = OpenvinoSession(path, threads=threads)
     hold_against_engine(artifact, *session.ports())
     return session
+
+
+def kernels(path: Path, x: npt.NDArray[np.uint8], runs: int) -> list[tuple[list[str], float]]:
+    """Names and median milliseconds of each kernel and what is fused into it; see `calibration.judge.costs`."""
+    compiled = _core().compile_model(os.fspath(path), "CPU", {
+        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True})
+    fused = {node.get_friendly_name(): str(_told(node, "originalLayersNames")).split(",")
+             for node in compiled.get_runtime_model().get_ops()}
+    request, found = compiled.create_infer_request(), defaultdict[str, list[float]](list)
+    for number in range(runs):
+        request.infer({0: x})
+        for kernel in request.profiling_info if number >= runs // 4 else ():
+            found[kernel.node_name].append(1e3 * kernel.real_time.total_seconds())
+    return [([name, *fused.get(name, [])], statistics.median(ms)) for name, ms in found.items()]
+
+
+def _told(node: Any, key: str) -> Any:
+    entry = node.get_rt_info()[key]
+    return getattr(entry, "value", entry)
 
 
 def _port(node: Any) -> Port:

@@ -11,9 +11,10 @@ from benchmarks import ceilings, roofline
 from benchmarks.ceilings import Ceilings, measured_ceilings
 from benchmarks.counting import CountedLayer
 from benchmarks.graph_cost import cost_of_graph
-from benchmarks.kernels import Kernel, kernels_from_events, profile
+from benchmarks.kernels import Kernel, kernels_from_events
 from benchmarks.measurement import Measurement, read
 from calibration.data.frames import drawn_frame
+from runtime.sessions.onnx import profile
 
 ROOF = Ceilings(gflops=100, gbytes=10, threads=2)
 

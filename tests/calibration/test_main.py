@@ -101,6 +101,19 @@ def test_what_an_engine_cannot_be_asked_for_is_refused_before_any_work(engine, d
     assert message in capsys.readouterr().err
 
 
+def test_an_engine_s_plan_says_what_each_float_layer_costs_and_buys_there(engine, labelled, tmp_path, capsys):
+    assert run(engine, labelled, tmp_path, "--engine", "onnx", "--max-ms", "1000") == 0
+    artifact, _ = open_artifact(tmp_path / "tiny-32x48-int8-onnx.onnx")
+    kept = artifact.calibration["kept_in_float"]
+    assert artifact.calibration["max_ms"] == 1000
+    assert all("faster in float" in entry["reason"] or "and saves" in entry["reason"] for entry in kept)
+    assert run(engine, labelled, tmp_path / "late", "--engine", "onnx", "--max-ms", "0.0001") == 1
+    assert "0.0001 are allowed; nothing was written" in capsys.readouterr().err
+    assert not list((tmp_path / "late").glob("*int8*"))
+    assert run(engine, labelled, tmp_path, "--max-ms", "5") == 2
+    assert "--max-ms needs an engine to measure in" in capsys.readouterr().err
+
+
 def test_two_runs_write_the_same_bytes(engine, data, tmp_path):
     assert run(engine, data, tmp_path / "a") == run(engine, data, tmp_path / "b") == 0
     first, second = ((tmp_path / x / "tiny-32x48-int8.onnx").read_bytes() for x in "ab")

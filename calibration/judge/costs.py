@@ -1,0 +1,108 @@
+"""What each layer costs in an engine, in float and in INT8, by the engine's own profile of both graphs."""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from runtime.errors import UserError
+from runtime.sessions import engines, open_session
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from calibration.quantise.graph import FloatGraph
+    from runtime.artifact import Artifact
+
+RUNS = 30
+
+Kernel = tuple[Sequence[str], float]
+"""The names that an engine gives a kernel and what it has fused into it, and its milliseconds."""
+
+
+def kernels(model: onnx.ModelProto, engine: str, frame: npt.NDArray[np.uint8]) -> list[Kernel]:
+    """Run a graph under an engine's profiler.
+
+    Raises:
+        UserError: the engine's session brings no profiler.
+    """
+    session = importlib.import_module(f"runtime.sessions.{engine.replace('-', '_')}")
+    if not hasattr(session, "kernels"):
+        raise UserError(f"{engines()[engine].title} does not say what each of its kernels takes; expected an engine "
+                        "that does", try_="--engine onnx, or the same without --max-ms")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        onnx.save_model(model, path)
+        found: list[Kernel] = session.kernels(path, frame, RUNS)
+    return found
+
+
+def layer_ms(graph: FloatGraph, profile: Sequence[Kernel]) -> dict[str, float]:
+    """Milliseconds of each layer with weights and of everything up to the next one: the conversions between float and
+    integers, activation functions, additions. What comes before the first layer is left out.
+
+    An engine derives its names from those of nodes and tensors; the longest one that occurs in a name is meant.
+    """
+    heads = _heads(graph)
+    known = {node.name: node.name for node in graph.graph.node} | {
+        tensor: node.name for tensor, node in graph.producer.items()}
+    longest = sorted(known, key=len, reverse=True)
+    found: defaultdict[str, float] = defaultdict(float)
+    for names, ms in profile:
+        nodes = [known[key] for name in names for key in [next((k for k in longest if k in name), "")] if key]
+        head = next((node for node in nodes if heads.get(node) == node), heads.get(nodes[0]) if nodes else None)
+        if head is not None:
+            found[head] += ms
+    return dict(found)
+
+
+def _heads(graph: FloatGraph) -> dict[str, str]:
+    """Node → the layer with weights that it follows, itself where it is one."""
+    heads: dict[str, str] = {}
+    for node in graph.graph.node:
+        before = [heads[graph.producer[name].name] for name in node.input
+                  if name in graph.producer and graph.producer[name].name in heads]
+        layer = graph.by_node.get(node.name)
+        if layer is not None and layer.macs:
+            heads[node.name] = node.name
+        elif before:
+            heads[node.name] = before[0]
+    return heads
+
+
+def price(graph: FloatGraph, model: onnx.ModelProto, engine: str, frame: npt.NDArray[np.uint8]) -> dict[str, float]:
+    """What keeping each layer in float would cost, in ms; below 0 where float is the faster one.
+
+    Args:
+        graph: the float graph.
+        model: its INT8 form.
+        engine: that runs both.
+        frame: uint8 [1, H, W, 3] BGR.
+    """
+    exact, integer = (layer_ms(graph, kernels(m, engine, frame)) for m in (graph.model, model))
+    return {layer.node: exact.get(layer.node, 0.0) - integer.get(layer.node, 0.0)
+            for layer in graph.layers if layer.macs}
+
+
+def whole_ms(artifact: Artifact, model: onnx.ModelProto, engine: str, frame: npt.NDArray[np.uint8]) -> float:
+    """Median milliseconds of a frame, without a profiler."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / artifact.file
+        onnx.save_model(model, path)
+        with closing(open_session(artifact, path, engine=engine)) as session:
+            times = []
+            for _ in range(RUNS):
+                start = time.perf_counter()
+                session.run(frame)
+                times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times[RUNS // 4:])
