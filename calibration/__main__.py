@@ -108,7 +108,8 @@ def _by_its_exporter(args: argparse.Namespace) -> int:
 
     if args.weight_bits != 8 or args.verdict or args.sensitivity or args.improve != ["equalise"] or args.max_ms:
         raise UserError(f"--engine {args.engine} is calibrated by its own exporter; --weight-bits, --improve, "
-                        "--max-ms, --verdict and --sensitivity are for ONNX files", try_=f"python -m export.{args.engine} --help")
+                        "--max-ms, --verdict and --sensitivity are for ONNX files",
+                        try_=f"python -m export.{args.engine} --help")
     data = find_data(args.data)
     words = [f"export.{args.engine}", args.network, "--precision", "int8", "--calibration", str(data.images),
              "--out", str(args.out), *(["--weights", args.weights] if args.weights else []),
