@@ -1,7 +1,7 @@
 # Every target makes .venv and installs what it needs when that is missing, and nothing when it is there.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := export,record,batch,calibration,trt,litert-export,ncnn-export,report,web,completion,docs,dev
+EXTRAS := export,record,batch,cluster,calibration,trt,litert-export,ncnn-export,report,web,completion,docs,dev
 
 .PHONY: demo test check docs contracts pythons arm64 clean
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime import cli
 from runtime.errors import Incomplete, UserError
-from runtime.workers import TRIES, Processes
+from runtime.workers import TRIES, Crew, Processes
 
 if TYPE_CHECKING:
     from runtime.batch.driver import Summary
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         "anew in every segment")
     parser.add_argument("--engine", metavar="NAME", help="as for python -m runtime")
     parser.add_argument("--threads", type=cli.positive, default=1, metavar="N", help="threads within one frame")
+    parser.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster: HOST:6379, ray://HOST:10001, auto, or "
+                        "local for one of this machine's own; default: processes of this machine")
     parser.add_argument("--workers", type=cli.positive, metavar="N",
                         help="frames that are worked on at a time, each by a process; default: cores / threads")
     parser.add_argument("--segment-frames", type=cli.positive, default=500, metavar="N",
@@ -50,6 +53,7 @@ def _command(args: argparse.Namespace) -> int:
     from runtime.batch.driver import Driver
     from runtime.batch.items import find_items
     from runtime.batch.worker import Job, identity
+    from runtime.parcel import packed
     from runtime.sessions import engine_for
     from runtime.video import quiet_opencv
 
@@ -59,10 +63,12 @@ def _command(args: argparse.Namespace) -> int:
     _check_apart(args.source, args.out)
     items = find_items(args.source)
     this = identity(artifact.sha256, engine=args.engine, masks=args.masks, video=args.video, every=args.every)
-    job = Job(file.absolute(), args.engine, args.threads, _absolute(args.out), args.masks, args.video, args.every,
+    job = Job(packed(file) if args.ray else file.absolute(), args.engine, args.threads, _absolute(args.out), args.masks, args.video, args.every,
               args.segment_frames, this)
     _claim(job)
-    summary = Driver(items, job, artifact.sha256, artifact.classes).run(_crew(job, args), args.tries)
+    driver = Driver(items, job, artifact.sha256, artifact.classes)
+    with _crew(job, args) as crew:
+        summary = driver.run(crew, args.tries)
     return _report(summary, args.out)
 
 
@@ -99,13 +105,23 @@ def _claim(job: Job) -> None:
                         "the same artifact, engine, --masks, --video and --every", try_="--out with another folder")
 
 
-def _crew(job: Job, args: argparse.Namespace) -> Processes:
+@contextmanager
+def _crew(job: Job, args: argparse.Namespace) -> Iterator[Crew]:
     from functools import partial
 
     from runtime.batch.worker import opened
     from runtime.tune import cores
 
-    return Processes(partial(opened, job), args.workers or max(cores() // args.threads, 1))
+    opening = partial(opened, job)
+    if not args.ray:
+        yield Processes(opening, args.workers or max(cores() // args.threads, 1))
+        return
+    from runtime.cluster import Cluster
+
+    with Cluster(args.ray) as cluster:
+        if cluster.dashboard:
+            print(f"watch the cluster at {cluster.dashboard}", file=sys.stderr)
+        yield cluster.crew(opening, args.workers, args.threads)
 
 
 def _report(summary: Summary, out: str) -> int:

@@ -155,7 +155,7 @@ def start(*words: object, **options: object) -> subprocess.Popen[str]:
 
 def wait_for(count: int, out: Path, process: subprocess.Popen[str]) -> set[Path]:
     """Wait until so many segments are finished; their records."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while len(found := set(out.glob("*/done/*.json"))) < count and time.monotonic() < end and process.poll() is None:
         time.sleep(0.005)
     return found

@@ -1,0 +1,129 @@
+"""Workers on a Ray cluster: actors, each with cores of its own, on whichever machine has them.
+
+Ray finds the machines, starts and restarts nothing by itself here (`runtime.workers` decides what is tried again), and
+carries the opening and the tasks. Every machine needs the same edgeseg, Python and Ray; an image is the usual way.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from collections.abc import Mapping
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any
+
+from runtime import cli
+from runtime.errors import UserError
+from runtime.tune import cores
+from runtime.workers import Opening, Worker, attempt, opened
+
+LOCAL = "local"
+"""The address that stands for a cluster of this machine's own, for as long as the command runs."""
+
+
+class Cluster:
+    """A connection to a cluster. Use it as a context manager.
+
+    Args:
+        address: `LOCAL`, "auto", "HOST:6379" of a head that this machine is a node of, or "ray://HOST:10001".
+
+    Attributes:
+        dashboard: where a person can look on; "" where there is no dashboard.
+
+    Raises:
+        MissingLibrary: Ray is not installed.
+        UserError: no cluster answers there.
+    """
+
+    def __init__(self, address: str) -> None:
+        cli.need("--ray", "cluster", "ray")
+        import ray
+
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        own = {"num_cpus": cores()} if address == LOCAL else {}
+        try:
+            context = ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(f"no Ray cluster answers at {address} ({error}); expected local, auto, HOST:6379 or "
+                            "ray://HOST:10001", try_="ray status, on the head") from error
+        self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
+
+    def crew(self, opening: Opening, count: int | None = None, threads: int = 1) -> Actors:
+        """Workers of this cluster.
+
+        Args:
+            opening: what each does first; carried to every machine once.
+            count: how many; None for as many as there are cores now. More than fit wait for machines to come.
+            threads: cores that each has for itself.
+        """
+        import ray
+
+        there = int(ray.cluster_resources().get("CPU", 0)) // threads
+        return Actors(opening, count or max(there, 1), {"num_cpus": threads})
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        import ray
+
+        ray.shutdown()
+
+
+class Actors:
+    """Workers that are actors.
+
+    Args:
+        opening: what each does first.
+        count: how many.
+        options: of each, as Ray has them: cores, labels of machines.
+    """
+
+    def __init__(self, opening: Opening, count: int, options: Mapping[str, Any]) -> None:
+        import ray
+
+        self.count = count
+        self._options = options
+        self._opening = ray.put(opening)
+
+    def hire(self) -> Worker:
+        """Ask Ray for one."""
+        return _Actor(self._options, self._opening)
+
+
+class _Actor:
+    """This end of an actor. Its futures are Ray's, which fail when the actor or its machine is gone."""
+
+    def __init__(self, options: Mapping[str, Any], opening: Any) -> None:
+        import ray
+
+        self._handle = ray.remote(_There).options(max_restarts=0, max_task_retries=0, **options).remote(opening)
+        self.ready: Future[tuple[str, str]] = self._handle.ready.remote().future()
+
+    def start(self, task: Any) -> Future[tuple[Any, str]]:
+        future: Future[tuple[Any, str]] = self._handle.do.remote(task).future()
+        return future
+
+    def end(self) -> None:
+        import ray
+
+        ray.kill(self._handle)
+
+
+class _There:
+    """The actor itself."""
+
+    def __init__(self, opening: Opening) -> None:
+        self._work, self._error = opened(opening)
+
+    def ready(self) -> tuple[str, str]:
+        import ray
+
+        return f"{platform.node()}/{ray.get_runtime_context().get_node_id()[:8]}", self._error
+
+    def do(self, task: Any) -> tuple[Any, str]:
+        assert self._work is not None
+        return attempt(self._work, task)
