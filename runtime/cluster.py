@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import socket
 from collections.abc import Mapping
 from concurrent.futures import Future
 from types import TracebackType
@@ -21,6 +22,9 @@ from runtime.workers import Opening, Worker, attempt, opened
 
 LOCAL = "local"
 """The address that stands for a cluster of this machine's own, for as long as the command runs."""
+
+
+_PATIENCE_S = 10.0
 
 
 class Cluster:
@@ -44,8 +48,9 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
         own = {"num_cpus": cores()} if address == LOCAL else {}
         try:
+            _knock(address)
             context = ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f"no Ray cluster answers at {address} ({error}); expected local, auto, HOST:6379 or "
                             "ray://HOST:10001", try_="ray status, on the head") from error
         self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
@@ -71,6 +76,13 @@ class Cluster:
         import ray
 
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """See that somebody listens at HOST:PORT, as Ray would try for minutes; raises OSError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
 
 
 class Actors:

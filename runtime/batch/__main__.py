@@ -63,8 +63,8 @@ def _command(args: argparse.Namespace) -> int:
     _check_apart(args.source, args.out)
     items = find_items(args.source)
     this = identity(artifact.sha256, engine=args.engine, masks=args.masks, video=args.video, every=args.every)
-    job = Job(packed(file) if args.ray else file.absolute(), args.engine, args.threads, _absolute(args.out), args.masks, args.video, args.every,
-              args.segment_frames, this)
+    job = Job(packed(file) if args.ray else file.absolute(), args.engine, args.threads, _absolute(args.out),
+              args.masks, args.video, args.every, args.segment_frames, this)
     _claim(job)
     driver = Driver(items, job, artifact.sha256, artifact.classes)
     with _crew(job, args) as crew:
