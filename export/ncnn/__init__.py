@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from runtime.sessions import Session
 
 TARGET = Target(
-    "ncnn", ending=".ncnn", source="torch", precisions=("fp32", "fp16"), outputs=("low", "logits"),
+    "ncnn", ending=".ncnn", source="torch", precisions=("fp32", "fp16", "int8"), outputs=("low", "logits"),
     packages=("ncnn", "pnnx"), extra="ncnn-export", never_executed="any board or phone, float16 arithmetic, Vulkan")
 
 

@@ -1,25 +1,29 @@
-"""A network in, a verified ncnn folder out: torch → pnnx → ncnn, run by the library and held against torch."""
+"""A network in, a verified ncnn folder out: torch → pnnx → ncnn → (INT8), each run by ncnn and held against torch."""
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.calibrated import LOSSY, calibration_frames, record, verdict
 from export.ncnn.convert import layers, ncnn_from_torch
 from export.request import tools
 from export.target import HOST, Job
-from export.verify import FP16, FP32, Run, describe
+from export.verify import FP16, FP32, Gate, describe
 from runtime.artifact import OutputKind
+from runtime.sessions import open_session
+from runtime.sessions.ncnn import NcnnSession
 
 if TYPE_CHECKING:
+    from export.verify import Verifier
     from runtime.artifact import Artifact, Check
-    from runtime.sessions.ncnn import NcnnSession
 
 OUTSIDE = "bytes, channels last → float32 planes"
 """What the session does with a frame, because ncnn's graphs hold neither."""
@@ -32,35 +36,42 @@ def exported(job: Job) -> Path:
         The folder's path.
 
     Raises:
-        GateFailed: its output does not agree with the network's, or too much mIoU is lost; nothing is written.
-        UserError: an operator cannot be converted.
+        GateFailed: a step's output does not agree with the network's, or too much mIoU is lost; nothing is written.
+        UserError: an operator cannot be converted, or there is nothing to calibrate on.
     """
+    from export.ncnn.quantise import int8_from_float, observed
     from export.reference import torch_verifier
-    from runtime.sessions.ncnn import NcnnSession
 
-    half = job.request.precision == "fp16"
+    wanted = job.request
+    chosen = calibration_frames(job) if wanted.precision == "int8" else None
+    verifier = torch_verifier(wanted, job.frames)
     with tempfile.TemporaryDirectory(prefix="edgeseg-") as temporary:
-        folder = Path(temporary, "ncnn")
-        ncnn_from_torch(job.request, folder)
-        verifier = torch_verifier(job.request, job.frames)
-        with closing(NcnnSession(folder, half=half)) as session:
-            check = verifier.check("ncnn vs torch", _classes_last(job, session), FP16 if half else FP32)
-        job.say(describe(check))
-        return _published(job, folder, [check])
+        folder, quantised = Path(temporary, "float"), Path(temporary, "int8")
+        ncnn_from_torch(wanted, folder)
+        checks = [_verified(job, verifier, "ncnn vs torch", folder, FP16 if wanted.precision == "fp16" else FP32)]
+        if chosen is None:
+            return _published(job, folder, checks, {})
+        int8_from_float(folder, observed(folder, map(chosen.read, range(len(chosen.paths)))), quantised)
+        checks.append(_verified(job, verifier, "int8 vs torch", quantised, LOSSY))
+        with closing(NcnnSession(folder)) as before, closing(NcnnSession(quantised)) as after:
+            job.say(verdict("ncnn", before.run, after.run, chosen.read(0)))
+        return _published(job, quantised, checks, record(chosen, "the float32 network's own blobs in ncnn"))
 
 
-def _classes_last(job: Job, session: NcnnSession) -> Run:
-    """What the verifier compares with: low-resolution logits have their classes last in torch's reference."""
+def _verified(job: Job, verifier: Verifier, step: str, folder: Path, gate: Gate) -> Check:
+    """Hold a folder's output against torch's, whose low-resolution logits have their classes last."""
     low = job.request.output is OutputKind.LOW
-    return lambda frame: np.moveaxis(session.run(frame), 1, 3) if low else session.run(frame)
+    with closing(NcnnSession(folder, half=job.request.precision == "fp16")) as session:
+        check = verifier.check(step, lambda x: np.moveaxis(session.run(x), 1, 3) if low else session.run(x), gate)
+    job.say(describe(check))
+    return check
 
 
-def _published(job: Job, folder: Path, checks: list[Check]) -> Path:
+def _published(job: Job, folder: Path, checks: list[Check], calibration: dict[str, Any]) -> Path:
     """Describe the folder, and put it in its place."""
     from calibration.data.frames import drawn_frame
     from export.describe import described
     from runtime.artifact import publish
-    from runtime.sessions.ncnn import NcnnSession
 
     with closing(NcnnSession(folder)) as session:
         (source,), (result,) = session.ports()
@@ -73,14 +84,13 @@ def _published(job: Job, folder: Path, checks: list[Check]) -> Path:
     def write(temporary: Path) -> None:
         shutil.copytree(folder, temporary)
 
-    publish(artifact, path, write, partial(_held, job))
+    publish(dataclasses.replace(artifact, calibration=calibration), path, write, partial(_held, job))
     return path
 
 
 def _held(job: Job, artifact: Artifact, path: Path) -> Artifact:
     """Open what was written once more, and measure it on the job's labelled frames where there are any."""
     from export.accuracy import within_budget
-    from runtime.sessions.ncnn import open as opened
 
-    with closing(opened(artifact, path)) as session:
+    with closing(open_session(artifact, path)) as session:
         return within_budget(job, artifact, session, "ncnn")

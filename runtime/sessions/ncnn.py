@@ -49,9 +49,9 @@ class NcnnSession:
 
     def __init__(self, folder: Path, *, threads: int | None = None, half: bool = False) -> None:
         ncnn = library()
-        self._mat, self._bgr = ncnn.Mat, ncnn.Mat.PixelType.PIXEL_BGR
+        self._net: Any = ncnn.Net()  # the first attribute is the first to go, and it lives in the pools
         self._blobs, self._workspace = ncnn.UnlockedPoolAllocator(), ncnn.PoolAllocator()
-        self._net: Any = ncnn.Net()
+        self._mat, self._bgr = ncnn.Mat, ncnn.Mat.PixelType.PIXEL_BGR
         options = self._net.opt
         options.blob_allocator, options.workspace_allocator = self._blobs, self._workspace
         options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = half

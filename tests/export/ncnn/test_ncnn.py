@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -24,7 +26,7 @@ from tests import tiny
 if hindrance := ncnn.TARGET.hindrance():
     pytest.skip(hindrance, allow_module_level=True)
 
-from export.ncnn import convert, exporter
+from export.ncnn import convert, exporter, quantise
 
 FRAME = drawn_frame((32, 48), 5)[None]
 
@@ -149,3 +151,56 @@ def test_a_machine_without_the_converter_is_told_what_to_install(monkeypatch, tm
     monkeypatch.setattr(sessions, "installed", lambda packages: dict.fromkeys(set(packages) - {"pnnx"}, "1"))
     with pytest.raises(UserError, match=r"pnnx not installed: pip install 'edgeseg\[ncnn-export\]'"):
         ncnn.build(Job(tiny.request(), tmp_path))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of four drawn frames."""
+    (tmp_path / "photos").mkdir()
+    for index in range(4):
+        cv2.imwrite(str(tmp_path / "photos" / f"{index}.png"), drawn_frame((40, 60), index))
+    return tmp_path / "photos"
+
+
+def test_int8_has_our_ranges_and_a_quarter_of_the_weights(artifact, photos, converted, monkeypatch):
+    lines, given = [], {}
+    right = quantise.observed
+    monkeypatch.setattr(quantise, "observed", lambda *a: given.setdefault("seen", right(*a)))
+    made, path = open_artifact(artifact("int8", calibration=photos, allow_few=True, say=lines.append))
+    layers = [layer for layer in quantise.layers_of(path) if layer.kind in quantise.INTEGER]
+    assert len(layers) == 4
+    stored = np.frombuffer((path / BIN).read_bytes(), np.float32)
+    for layer in layers:
+        assert layer.values["8"] != "0"
+        assert np.float32(127 / quantise.METHODS["mse"](given["seen"][layer.reads[0]])) in stored
+    assert (path / BIN).stat().st_size < 0.5 * (converted("fp32") / BIN).stat().st_size
+    assert [check.step for check in made.verification] == ["ncnn vs torch", "int8 vs torch"]
+    assert made.verification[1].agreement < 1  # it did compute in integers
+    assert made.calibration["frames"] == 4
+    assert any(line.startswith("INT8 ") for line in lines)
+
+
+def test_int8_without_frames_is_refused_before_any_work(artifact, tmp_path):
+    with pytest.raises(UserError, match="--calibration DIR"):
+        artifact("int8")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("PReLU extra 1 1 out0 out1 0=4", r"does not know how PReLU stores its weights \(extra\)"),
+    ("MemoryData extra 0 1 out1 0=4", "values, its layers account for")])
+def test_weights_of_another_form_are_no_ground_for_int8(converted, tmp_path, line, message):
+    folder = shutil.copytree(converted("fp32"), tmp_path / "ncnn")
+    with (folder / PARAM).open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    with pytest.raises(UserError, match=message):
+        quantise.int8_from_float(folder, quantise.observed(converted("fp32"), [FRAME]), tmp_path / "int8")
+    assert not (tmp_path / "int8").exists()
+
+
+def test_a_session_that_nobody_closes_ends_without_a_crash(converted):
+    code = (f"from pathlib import Path; from runtime.sessions.ncnn import NcnnSession\n"
+            f"import numpy as np; s = NcnnSession(Path({str(converted('fp32'))!r}), threads=1)\n"
+            "s.run(np.zeros((1, 32, 48, 3), np.uint8)); print('done')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "done", "")
