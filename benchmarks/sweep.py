@@ -70,6 +70,7 @@ def exported(candidate: SweepItem, sweep: Sweep, say: Say) -> Path:
         raise UserError(f"{entry.title} cannot be built here: {lacking}", try_="python -m export doctor")
     wanted = request(candidate.name, weights=candidate.weights, size=candidate.size, precision=candidate.precision)
     calibration = sweep.calibration if candidate.precision == "int8" else None
+    say(f"{candidate}: export")
     job = Job(wanted, sweep.out, frames=sweep.data / "images", calibration=calibration,
               say=lambda line: say(f"{candidate}: {line}"))
     return build(candidate.target, job)

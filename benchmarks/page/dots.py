@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from benchmarks.page.candidates import Candidate
@@ -11,6 +12,10 @@ from benchmarks.page.charts import COLOURS
 from benchmarks.page.turns import kept, lost, short
 from runtime.files import in_one_piece
 
+LEGEND = ("lost: points of mIoU; kept: pixels with the same class; both against the network in torch. Hollow: a quick "
+          "or an invalid row.")
+WIDTH = 165
+"""Characters of a remark's line."""
 MARKS = {"fp32": "o", "fp16": "D", "int8": "s"}
 """As the report's charts have them."""
 
@@ -30,7 +35,8 @@ def draw(path: Path, title: str, candidates: Sequence[Candidate], chosen: Candid
     from matplotlib.figure import Figure
 
     shown = sorted(candidates, key=lambda c: c.p50, reverse=True)
-    figure = Figure(figsize=(9.5, 1.9 + 0.34 * len(shown) + 0.16 * len(remarks)), dpi=120, layout="constrained")
+    below = [line for remark in (LEGEND, *remarks) for line in wrap(remark, WIDTH)]
+    figure = Figure(figsize=(9.5, 1.2 + 0.34 * len(shown) + 0.13 * len(below)), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     widest = max([max_ms or 0, *(c.latency.values["p90_ms"] for c in shown)])
     for y, c in enumerate(shown):
@@ -45,6 +51,7 @@ def draw(path: Path, title: str, candidates: Sequence[Candidate], chosen: Candid
               va="bottom", family="monospace", fontsize=8, color="0.4")
     if max_ms is not None:
         axes.axvline(max_ms, color="#C0392B", linestyle="--", linewidth=1)
+        axes.text(max_ms, -0.65, f" {max_ms:g} ms", color="#C0392B", fontsize=8)
     axes.set(xlim=(0, 1.05 * widest), ylim=(-0.7, len(shown) - 0.3), xlabel="ms from frame to mask: dot p50 with its "
              "95 % interval, thin line to p90")
     axes.set_title(title, loc="left", fontsize=10)
@@ -52,7 +59,7 @@ def draw(path: Path, title: str, candidates: Sequence[Candidate], chosen: Candid
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    figure.supxlabel("\n".join(remarks), x=0.01, ha="left", fontsize=7, color="0.35")
+    figure.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=7, color="0.35")
     with in_one_piece(path) as temporary:
         figure.savefig(temporary, format="png")
 
