@@ -101,7 +101,6 @@ def summary(sweep: Sweep, wanted: Sequence[SweepItem], found: Sequence[Candidate
 
 def add_flags(parser: argparse.ArgumentParser, out: str) -> None:
     """The flags of commands that measure one network's artifacts in turn; read them by `planned`."""
-
     parser.add_argument("name", metavar="NAME", help="network, as `python -m export.models` lists them; or your own: "
                         "package.module:builder, FILE.onnx or FILE.toml")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="images/ and labels/, for accuracy")

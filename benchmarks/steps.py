@@ -32,8 +32,9 @@ def alone(candidate: SweepItem, path: Path, original: Original, sweep: Sweep, sa
 
     artifact, _ = open_artifact(path)
     have = {(entry.kind, entry.engine) for entry in sweep.known()
-            if entry.sha256 == artifact.sha256 and not (entry.kind == "layers" and entry.invalid)
-            and (sweep.is_by(entry) or entry.engine in ("", REFERENCE))}
+            if entry.sha256 == artifact.sha256 and (sweep.is_by(entry) or entry.engine in ("", REFERENCE))
+            and not (entry.kind == "layers" and entry.invalid)
+            and not (entry.kind == "accuracy" and (entry.details.get("data"), entry.samples) != _exam(sweep))}
     refusing = set()
     for (kind, engine), step in _steps(artifact, path, original, sweep).items():
         if (kind, engine) not in have:
@@ -46,6 +47,14 @@ def alone(candidate: SweepItem, path: Path, original: Original, sweep: Sweep, sa
                 refusing |= {engine} if kind == "accuracy" else set()
                 skip(candidate, sweep, say, error, engine)
     return [engine for engine in sweep.engines[artifact.target] if engine not in refusing]
+
+
+def _exam(sweep: Sweep) -> tuple[str, int]:
+    """The labelled frames that accuracy is measured on: their folder, and how many of them."""
+    from calibration.data.labels import find_pairs
+
+    count = len(find_pairs(sweep.data))
+    return str(sweep.data), min(count, sweep.max_frames or count)
 
 
 def _steps(artifact: Artifact, path: Path, original: Original,

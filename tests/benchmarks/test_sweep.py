@@ -98,6 +98,14 @@ def test_second_run_measures_nothing_again(plan: Sweep) -> None:
     assert plan.rows.read_text(encoding="utf-8") == before
 
 
+def test_accuracy_on_more_frames_than_the_row_has_is_measured_again(plan: Sweep) -> None:
+    run(plan, [TINY], silent)
+    run(replace(plan, max_frames=None), [TINY], silent)
+    found = [(entry.kind, entry.samples) for entry in read(plan.rows) if entry.kind in ("accuracy", "latency")]
+    assert [samples for kind, samples in found if kind == "accuracy"] == [3, 3, 4, 4]
+    assert [kind for kind, _ in found].count("latency") == 2
+
+
 def test_what_a_busy_machine_made_invalid_is_measured_again(plan: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as busy:
         busy.setattr(Record, "complaints", lambda record: ("the machine was busy",))
