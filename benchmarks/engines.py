@@ -20,7 +20,7 @@ from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.page.candidates import Candidate
-    from benchmarks.plan import Sweep, SweepItem
+    from benchmarks.plan import Make, Sweep, SweepItem
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,30 @@ def candidates(name: str, size: tuple[int, int], weights: str | None, offered: O
             for target in offered.engines for precision in targets()[target].precisions]
 
 
+def measured(sweep: Sweep, wanted: Sequence[SweepItem], make: Make | None = None) -> tuple[list[Candidate], list[str]]:
+    """Measure what is missing.
+
+    Args:
+        sweep, wanted, make: as in `benchmarks.sweep.run`.
+
+    Returns:
+        All of them, fastest first; and what was refused, one line for each reason.
+
+    Raises:
+        UserError: everything was refused.
+    """
+    from benchmarks.page.turns import refusals
+    from benchmarks.sweep import run
+
+    before = len(sweep.known())
+    contenders = run(sweep, wanted, lambda line: print(line, flush=True), make)
+    refused = refusals([entry for entry in sweep.known()[before:] if entry.kind == "skipped"])
+    found = timed(sweep, contenders)
+    if not found:
+        raise UserError("\n".join([f"no engine ran {wanted[0].name}; expected one at least", *refused]))
+    return found, refused
+
+
 def timed(sweep: Sweep, contenders: Sequence[tuple[Path, str]]) -> list[Candidate]:
     """The rows of these artifacts in these engines, joined, fastest first."""
     from benchmarks.page.candidates import joined
@@ -77,23 +101,19 @@ def timed(sweep: Sweep, contenders: Sequence[tuple[Path, str]]) -> list[Candidat
     return [c for c in joined(rows) if (c.latency.sha256, c.latency.engine) in wanted]
 
 
-def summary(sweep: Sweep, wanted: Sequence[SweepItem], found: Sequence[Candidate], offered: Offer,
-            max_ms: float | None, max_drop: float) -> str:
+def summary(sweep: Sweep, found: Sequence[Candidate], refused: Sequence[str], max_ms: float | None,
+            max_drop: float) -> str:
     """The table, what was refused, and the sentence; draws the picture beside the rows."""
-    from benchmarks.page.candidates import machine_name, skipped
+    from benchmarks.page.candidates import machine_name
     from benchmarks.page.dots import draw
-    from benchmarks.page.turns import refusals, sentence, table
+    from benchmarks.page.turns import sentence, table
     from benchmarks.page.verdict import verdict
 
-    name, size = wanted[0].name, wanted[0].size
-    rows = [entry for entry in sweep.known() if (entry.name, entry.size) == (name, size)]
-    refused = refusals(skipped(rows, found)) + offered.elsewhere
-    if not found:
-        raise UserError("\n".join([f"no engine ran {name}; expected one at least", *refused]))
-    decision = verdict(found, max_ms, max_drop)
     latency = found[0].latency
-    title = f"{latency.name} {wanted[0].size_text} on {machine_name(latency)}, {latency.machine['cores']} cores"
-    picture = sweep.out / f"{latency.name}-{wanted[0].size_text}.png"
+    network = f"{latency.name} {latency.size[0]}x{latency.size[1]}"
+    title = f"{network} on {machine_name(latency)}, {latency.machine['cores']} cores"
+    decision = verdict(found, max_ms, max_drop)
+    picture = sweep.out / f"{network.replace(' ', '-')}.png"
     draw(picture, title, found, decision.chosen, max_ms, [sentence(decision), *refused])
     return "\n".join([title, table(found, lambda c: found[0], "fastest"), *refused,
                       f"{picture}; the rows: python -m benchmarks report {sweep.rows}", sentence(decision)])
@@ -140,13 +160,10 @@ def planned(args: argparse.Namespace, offered: Offer) -> tuple[Sweep, tuple[int,
 
 def command(args: argparse.Namespace) -> int:
     """Export, measure, tell."""
-    from benchmarks.sweep import run
-
     offered = offer(elsewhere=args.on is not None)
     sweep, size = planned(args, offered)
-    wanted = candidates(args.name, size, args.weights, offered)
-    contenders = run(sweep, wanted, lambda line: print(line, flush=True))
-    print("\n" + summary(sweep, wanted, timed(sweep, contenders), offered, args.max_ms, args.max_drop))
+    found, refused = measured(sweep, candidates(args.name, size, args.weights, offered))
+    print("\n" + summary(sweep, found, [*refused, *offered.elsewhere], args.max_ms, args.max_drop))
     return 0
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.engines import Offer, add_flags, offer, planned, timed
+from benchmarks.engines import Offer, add_flags, measured, offer, planned
 from runtime import cli
 from runtime.errors import UserError
 
@@ -101,11 +101,12 @@ def made(candidate: SweepItem, sweep: Sweep, say: Say) -> Path:
     if sweep.calibration is None:
         raise UserError(f"{candidate} needs images to calibrate with", try_="--calibration DIR")
     chosen = choose(sweep.calibration, Request.frames, artifact.preprocess)
-    record = {"form": candidate.form, "fingerprint": chosen.fingerprint, "frames": len(chosen.paths),
+    record = {"quantiser": candidate.form, "fingerprint": chosen.fingerprint, "frames": len(chosen.paths),
               "from_sha256": artifact.sha256}
-    wanted = dataclasses.replace(artifact, precision="int8", verification=(), details={}, calibration=record,
-                                 tools={**artifact.tools, **installed((candidate.form,))})
-    path = sweep.out / f"{candidate.name}-{candidate.size_text}-int8-{candidate.form}{source.suffix}"
+    wanted = dataclasses.replace(
+        artifact, precision="int8", verification=(), details={}, calibration=record,
+        tools={**artifact.tools, **installed((candidate.form,))})
+    path = sweep.out / f"{artifact.name}-{candidate.size_text}-int8-{candidate.form}{source.suffix}"
     if json_path(path).is_file():
         there, _ = open_artifact(path)
         if dataclasses.replace(there, file=artifact.file, sha256=artifact.sha256) == wanted:
@@ -149,21 +150,17 @@ def summary(sweep: Sweep, found: Sequence[Candidate], refused: Sequence[str], ma
 
 def command(args: argparse.Namespace) -> int:
     """Quantise, measure, tell."""
-    from benchmarks.page.candidates import skipped
-    from benchmarks.page.turns import refusals
     from benchmarks.plan import SweepItem
-    from benchmarks.sweep import run
 
     for name in args.against:
         cli.need(f"python -m benchmarks int8 --against {name}", "dev", name)
     everything = offer(elsewhere=args.on is not None)
     offered = Offer({GRAPHS: everything.engines[GRAPHS]}, everything.unable)
     sweep, size = planned(args, offered)
-    wanted = [SweepItem(args.name, size, GRAPHS, precision, args.weights, form)
-              for precision, form in [("fp32", ""), ("int8", ""), *(("int8", name) for name in args.against)]]
-    found = timed(sweep, run(sweep, wanted, lambda line: print(line, flush=True), made))
-    rows = [entry for entry in sweep.known() if (entry.name, entry.size) == (args.name, size)]
-    print("\n" + summary(sweep, found, refusals(skipped(rows, found)), args.max_ms, args.max_drop))
+    kinds = [("fp32", ""), *(("int8", form) for form in ["", *args.against])]
+    found, refused = measured(sweep, [SweepItem(args.name, size, GRAPHS, precision, args.weights, form)
+                                      for precision, form in kinds], made)
+    print("\n" + summary(sweep, found, refused, args.max_ms, args.max_drop))
     return 0
 
 

@@ -105,7 +105,7 @@ def row(kind: str, artifact: Artifact, values: Mapping[str, float], *, samples: 
         command: see `Measurement`; None for the command that is running.
         rest: the fields of `Measurement` that have defaults.
     """
-    if form := artifact.calibration.get("form"):
+    if form := artifact.calibration.get("made_for") or artifact.calibration.get("quantiser"):
         rest["details"] = {**rest.get("details", {}), "form": form}
     return Measurement(kind, artifact.name, artifact.target, artifact.precision, artifact.preprocess.size,
                        artifact.output_kind.value, artifact.file, artifact.sha256, dict(values), samples, dict(machine),

@@ -24,7 +24,7 @@ ROWS = "rows.jsonl"
 @dataclass(frozen=True)
 class SweepItem:
     """One artifact that is wanted; `weights` as the exporters' flag, None for the bundled ones; `form` where there are
-    several of one precision."""
+    several of one precision: the engine that it is made for, or the quantiser that made it."""
 
     name: str
     size: tuple[int, int]
