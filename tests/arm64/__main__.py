@@ -109,11 +109,9 @@ def artifact(out: Path, name: str, precision: str, ending: str, data: Path) -> P
     try:
         return open_artifact(path)[1]
     except EdgesegError:
-        words = {("onnx", "fp32"): ["export.onnx", name],
-                 ("onnx", "int8"): ["calibration", name, "--data", data],
-                 ("tflite", "fp32"): ["export.litert", name],
-                 ("tflite", "int8"): ["export.litert", name, "--precision", "int8",
-                                      "--calibration", data / "train" / "images"]}[ending, precision]
+        room = {"onnx": "export.onnx", "tflite": "export.litert"}[ending]
+        words = [room, name, "--precision", precision,
+                 *(["--calibration", data / "train" / "images"] if precision == "int8" else [])]
         subprocess.run([sys.executable, "-m", *map(str, words), "--out", str(out)], check=False)
         return open_artifact(path)[1]
 
