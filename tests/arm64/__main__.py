@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from calibration.data.frames import evenly_spaced
+from export.target import target
 from runtime import cli
 from runtime.artifact import open_artifact
 from runtime.errors import EdgesegError, GateFailed, UserError
@@ -30,8 +31,8 @@ from tests.arm64 import suite
 from tests.arm64.suite import Row
 
 NETWORKS = ("lraspp", "lraspp-small", "dfanet-a", "dfanet-b")
-ENGINES = {"onnx": "onnx", "openvino": "onnx", "litert": "tflite"}
-"""Engines with an aarch64 wheel, and the ending of the files that they read."""
+ENGINES = {"onnx": "onnx", "openvino": "onnx", "litert": "litert", "ncnn": "ncnn"}
+"""Engines with an aarch64 wheel that needs no torch, and the target whose files they read."""
 FLOAT_CPU = "max"
 INT8_CPUS = ("cortex-a72", "cortex-a76", "max")
 """Without dot products, with them, and with 8-bit matrix products besides."""
@@ -62,7 +63,8 @@ def _command(args: argparse.Namespace) -> int:
     if rows:
         print(f"{len(rows)} rows are there; those that hold no more are made again")
     files = {(precision, engine): partial(_artifacts, args, networks, precision, ENGINES[engine])
-             for engine in engines for precision in ("fp32", "int8")}
+             for engine in engines for precision in ("fp32", "int8")
+             if precision in target(ENGINES[engine]).precisions}
     for row in _rows(files, frames, args.out, {row.key for row in rows}):
         rows = [*(other for other in rows if other.key[:-1] != row.key[:-1]), row]
         print(line(row), flush=True)
@@ -87,8 +89,8 @@ def _rows(files: Mapping[tuple[str, str], Callable[[], list[Path]]], frames: Pat
                 yield from suite.masks(cpu, engine, missing, frames, out / "masks")
 
 
-def _artifacts(args: argparse.Namespace, networks: Sequence[str], precision: str, ending: str) -> list[Path]:
-    return [artifact(args.out, name, precision, ending, args.data) for name in networks]
+def _artifacts(args: argparse.Namespace, networks: Sequence[str], precision: str, room: str) -> list[Path]:
+    return [artifact(args.out, name, precision, room, args.data) for name in networks]
 
 
 def _earlier(report: Path) -> list[Row]:
@@ -103,14 +105,13 @@ def line(row: Row) -> str:
     return f"{word:7}{row.what:28}{row.cpu:12}{row.engine:10}{row.artifact:34}{row.said}"
 
 
-def artifact(out: Path, name: str, precision: str, ending: str, data: Path) -> Path:
-    """A bundled network as a file in `out`, made by our own commands where it is not there yet."""
-    path = out / f"{name}-360x480-{precision}.{ending}"
+def artifact(out: Path, name: str, precision: str, room: str, data: Path) -> Path:
+    """A bundled network as a target's artifact in `out`, made by our own commands where it is not there yet."""
+    path = out / f"{name}-360x480-{precision}{target(room).ending}"
     try:
         return open_artifact(path)[1]
     except EdgesegError:
-        room = {"onnx": "export.onnx", "tflite": "export.litert"}[ending]
-        words = [room, name, "--precision", precision,
+        words = [f"export.{room}", name, "--precision", precision,
                  *(["--calibration", data / "train" / "images"] if precision == "int8" else [])]
         subprocess.run([sys.executable, "-m", *map(str, words), "--out", str(out)], check=False)
         return open_artifact(path)[1]

@@ -30,7 +30,7 @@ from runtime.files import cache_folder, write_text
 HERE = Path(__file__).parent
 DEBS, WHEELS = HERE / "debs.txt", HERE / "wheels.txt"
 PROJECT = HERE.parent.parent
-MORE = ("openvino", "ai-edge-litert", "av", "onnx", "pytest")  # other engines, recording, and what the tests need
+MORE = ("openvino", "ai-edge-litert", "ncnn", "av", "onnx", "pytest")  # engines, recording, and what the tests need
 
 CPUS = {
     "cortex-a53": ("0xd03", ""),

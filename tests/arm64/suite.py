@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from runtime.artifact import engine_sha256
 from runtime.errors import UserError
 from tests.arm64.root import interpreter
 
@@ -83,8 +84,10 @@ def _inputs(files: Sequence[Path]) -> str:
     patterns = ["runtime/**/*.py", "tests/arm64/*.txt", "tests/arm64/root.py",
                 *(["tests/arm64/masks.py"] if files else ["tests/runtime/*.py", "tests/*.py", "tests/arm64/suite.py"])]
     digest = hashlib.sha256()
-    for path in [*(path for pattern in patterns for path in sorted(ROOT.glob(pattern))), *files]:
+    for path in [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]:
         digest.update(path.read_bytes())
+    for path in files:
+        digest.update(engine_sha256(path).encode())
     return digest.hexdigest()[:16]
 
 
