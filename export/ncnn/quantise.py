@@ -125,7 +125,7 @@ def int8_from_float(folder: Path, seen: Mapping[str, Magnitudes], out: Path) -> 
     for layer in layers_of(folder):
         count = _stored(layer)
         values, at = stored[at:at + count], at + count
-        if layer.kind in INTEGER and (top := METHODS[METHOD](seen[layer.reads[0]])) > 0:
+        if layer.kind in INTEGER and (top := METHODS[METHOD](seen[layer.reads[0]], LEVELS)) > 0:
             layer = replace(layer, values={**layer.values, "8": str(INTEGER[layer.kind][2])})
             parts += _integers(layer, values, top)
         else:
