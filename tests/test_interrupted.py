@@ -103,7 +103,7 @@ def struck(work: Work, out: Path, seconds: float) -> int:
     return code
 
 
-def strike(make, count: int, engine, camvid, tmp_path: Path) -> None:
+def check_after_signals(make, count: int, engine, camvid, tmp_path: Path) -> None:
     """Send `count` signals, each at a random moment of the time that the work takes when it is left alone."""
     work, rng = make(engine, camvid), random.Random(0)
     for name in ("warm", "whole"):  # what is loaded once is loaded by the first
@@ -124,10 +124,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts child pr
 
 @pytest.mark.parametrize("make", [calibration, accuracy])
 def test_three_signals_each(make, engine, camvid, tmp_path):
-    strike(make, 3, engine, camvid, tmp_path)
+    check_after_signals(make, 3, engine, camvid, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [calibration, accuracy, training, export, sweep])
 def test_fifty_signals_each(make, engine, camvid, tmp_path):
-    strike(make, int(os.environ.get("EDGESEG_SIGNALS", "50")), engine, camvid, tmp_path)
+    check_after_signals(make, int(os.environ.get("EDGESEG_SIGNALS", "50")), engine, camvid, tmp_path)

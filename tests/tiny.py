@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -14,7 +17,7 @@ from export.build import build
 from export.request import Request
 from export.spec import CAMVID, ModelSpec, Preprocess
 from export.target import Job
-from runtime.artifact import OutputKind
+from runtime.artifact import OutputKind, json_path
 
 SPEC = ModelSpec(name="tiny", builder="TinyNetwork", preprocess=Preprocess((32, 48)), classes=CAMVID, stride=4,
                  align_corners=False, multiple=4, parameters=0, gmacs=0.0, counted_at=(32, 48), licence="Apache-2.0",
@@ -52,8 +55,21 @@ def request(**options: object) -> Request:
 
 
 def artifact(folder: Path, output: OutputKind = OutputKind.LOW) -> Path:
-    """An exported .onnx with its JSON."""
-    return build("onnx", Job(request(output=output), folder))
+    """An exported .onnx with its JSON: a copy, as exporting takes seconds and gives the same bytes every time."""
+    made = _exported(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in (made, json_path(made)):
+        shutil.copyfile(file, folder / file.name)
+    return folder / made.name
+
+
+_FOLDER = TemporaryDirectory(prefix="edgeseg-tiny-")
+
+
+@cache
+def _exported(output: OutputKind) -> Path:
+    """Once in each process of the tests."""
+    return build("onnx", Job(request(output=output), Path(_FOLDER.name)))
 
 
 def clip(path: Path, frames: int = 12, size: tuple[int, int] = (64, 96)) -> Path:

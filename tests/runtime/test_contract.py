@@ -132,7 +132,9 @@ def test_another_number_of_classes_than_the_engines_is_refused(spoilt, reader):
 @pytest.mark.parametrize("output", list(OutputKind))
 def test_every_kind_of_output_passes_as_it_was_written(tmp_path, reader, output):
     artifact, engine = open_artifact(colours.artifact(tmp_path, output=output))
-    open_session(artifact, engine, engine=reader).close()
+    session = open_session(artifact, engine, engine=reader)
+    assert session.run(colours.numbered(1)[None]).shape == artifact.output.shape
+    session.close()
 
 
 def test_every_session_holds_the_json_against_its_engine():

@@ -146,6 +146,7 @@ def test_what_a_parent_process_ignores_stays_ignored():
     try:
         with stoppable():
             signal.raise_signal(signal.SIGTERM)
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -1,5 +1,6 @@
 import pytest
 
+from calibration.judge import verdict
 from calibration.judge.processor import Processor
 from calibration.judge.verdict import Fusion, Speed, conclusion, half_weights, measure_speed
 
@@ -30,20 +31,27 @@ def test_a_difference_within_the_noise_is_no_win(ratio):
     assert "as fast as float here; it saves size only" in conclusion(speeds(ratio), VNNI, FUSED)
 
 
-@pytest.mark.parametrize(("ms", "told"), [(10.4, True), (10.6, False)])
-def test_a_second_engine_that_is_as_fast_is_told(ms, told):
+@pytest.mark.parametrize(("ms", "named"), [(10.4, True), (10.6, False)])
+def test_a_second_engine_that_is_as_fast_is_named(ms, named):
     other = Speed("OpenVINO", "int8", ms, 0.5)
-    verdict = conclusion([*speeds(1.6), other], VNNI, FUSED).splitlines()[-1]
-    assert "ONNX Runtime with the float32 file is fastest, 10.0 ms" in verdict
-    assert ("; OpenVINO with the int8 file is as fast, 10.4 ms." in verdict) is told
+    last = conclusion([*speeds(1.6), other], VNNI, FUSED).splitlines()[-1]
+    assert "ONNX Runtime with the float32 file is fastest, 10.0 ms" in last
+    assert ("; OpenVINO with the int8 file is as fast, 10.4 ms." in last) is named
 
 
-def test_every_engine_runs_once_in_each_round_and_once_before():
-    order = []
-    runs = {("e", kind): (lambda frame, kind=kind: order.append(kind)) for kind in ("float32", "int8")}
-    found = measure_speed(runs, None, rounds=3)
+def test_every_engine_runs_once_in_each_round_and_once_before_and_ratios_are_those_of_one_round(monkeypatch):
+    order, now = [], [0.0]
+    takes = {"float32": iter((9.0, 0.010, 0.020, 0.010)), "int8": iter((9.0, 0.004, 0.006, 0.005))}  # seconds
+
+    def run(kind):
+        order.append(kind)
+        now[0] += next(takes[kind])
+
+    monkeypatch.setattr(verdict.time, "perf_counter", lambda: now[0])
+    found = measure_speed({("e", kind): (lambda frame, kind=kind: run(kind)) for kind in takes}, None, rounds=3)
     assert order == ["float32", "int8"] * 4
-    assert [speed.ratio for speed in found if speed.kind == "float32"] == [1.0]
+    assert [(speed.kind, round(speed.median_ms, 6), round(speed.ratio, 6)) for speed in found] == [
+        ("float32", 10, 1), ("int8", 5, 0.4)]  # the median of 0.4, 0.3 and 0.5, not 5 / 10
 
 
 def test_half_weights_halve_the_file_and_keep_the_result(tmp_path):

@@ -1,4 +1,4 @@
-"""Which library builds, and what each is told. TensorRT 10 and 11 are stand-ins; TensorRT-RTX is the real one."""
+"""Which library builds, and with which settings. TensorRT 10 and 11 are stand-ins; TensorRT-RTX is the real one."""
 
 from __future__ import annotations
 
@@ -64,27 +64,27 @@ def test_where_nothing_fits_the_message_says_what_to_do(installed, versions, run
         choose(runtime, sm, gpu)
 
 
-class Told(SimpleNamespace):
-    """A stand-in for `tensorrt` that notes what a build is told."""
+class Recorder(SimpleNamespace):
+    """A stand-in for `tensorrt` that records the settings of a build."""
 
     def __init__(self, version: str, *, built: bytes | None = b"plan", during: Any = lambda monitor: None) -> None:
-        super().__init__(__name__="tensorrt", __version__=version, told={})
+        super().__init__(__name__="tensorrt", __version__=version, settings={})
         tensor = SimpleNamespace(name="frame", shape=(1, 4, 4, 3), dtype=SimpleNamespace(name="UINT8"))
         network = SimpleNamespace(num_layers=0, num_inputs=1, num_outputs=1, get_input=lambda i: tensor,
                                   get_output=lambda i: tensor)
-        told = self.told
+        settings = self.settings
 
         class Config:
             progress_monitor: Any = None
 
-            def clear_flag(self, flag): told["cleared"] = flag
-            def set_memory_pool_limit(self, pool, size): told[pool] = size
-            def add_optimization_profile(self, profile): told["profiles"] = 1
+            def clear_flag(self, flag): settings["cleared"] = flag
+            def set_memory_pool_limit(self, pool, size): settings[pool] = size
+            def add_optimization_profile(self, profile): settings["profiles"] = 1
             def create_timing_cache(self, data): return data
             def get_timing_cache(self): return SimpleNamespace(serialize=lambda: b"measured")
 
             def set_timing_cache(self, cache, ignore_mismatch):
-                told["timing"] = cache
+                settings["timing"] = cache
                 return cache != b"of another version"
 
         class Builder:
@@ -92,14 +92,14 @@ class Told(SimpleNamespace):
             def create_builder_config(self): return Config()
 
             def create_network(self, flags):
-                told["flags"] = flags
+                settings["flags"] = flags
                 return network
 
             def create_optimization_profile(self):
-                return SimpleNamespace(set_shape=lambda *shapes: told.update(shapes=shapes))
+                return SimpleNamespace(set_shape=lambda *shapes: settings.update(shapes=shapes))
 
             def build_serialized_network(self, network, config):
-                told["name"] = network.name
+                settings["name"] = network.name
                 during(config.progress_monitor)
                 self.log.log(Severity.INFO, "Total Activation Memory: 512 bytes")
                 if built is None:
@@ -124,33 +124,33 @@ class Severity(enum.IntEnum):
 
 
 @pytest.mark.parametrize(("version", "flags"), [("10.3.0", 1 << 1), ("11.4.1", 0)])
-def test_only_tensorrt_10_has_to_be_told_that_the_network_is_strongly_typed(tmp_path, version, flags):
-    trt, cache = Told(version), tmp_path / "cache" / "t.timing"
+def test_only_tensorrt_10_needs_the_flag_for_strongly_typed_networks(tmp_path, version, flags):
+    trt, cache = Recorder(version), tmp_path / "cache" / "t.timing"
     plan = build_plan(Library(trt, "test"), b"", Settings("name", workspace_mib=64, timing_cache=cache), ORIN)
-    assert trt.told == {"flags": flags, "cleared": "TF32", "workspace": 64 << 20, "timing": b"", "name": "name"}
+    assert trt.settings == {"flags": flags, "cleared": "TF32", "workspace": 67_108_864, "timing": b"", "name": "name"}
     assert (plan.compute_capabilities, plan.activation_bytes, plan.data) == (("8.7",), 512, b"plan")
     assert cache.read_bytes() == b"measured"
     build_plan(Library(trt, "test"), b"", Settings("name", timing_cache=cache), ORIN)
-    assert trt.told["timing"] == b"measured"
+    assert trt.settings["timing"] == b"measured"
 
 
 def test_a_timing_cache_that_is_refused_is_named(tmp_path):
     cache = tmp_path / "t.timing"
     cache.write_bytes(b"of another version")
     with pytest.raises(UserError, match=r"refuses its timing cache .*Try: rm "):
-        build_plan(Library(Told("10.3.0"), "test"), b"", Settings("name", timing_cache=cache), ORIN)
+        build_plan(Library(Recorder("10.3.0"), "test"), b"", Settings("name", timing_cache=cache), ORIN)
 
 
 def test_the_profile_of_a_dynamic_graph_reaches_the_builder():
-    trt = Told("11.0.0")
+    trt = Recorder("11.0.0")
     shapes = ((1, 2, 2, 3), (1, 4, 4, 3), (1, 8, 8, 3))
     build_plan(Library(trt, "test"), b"", Settings("name", profile=shapes), ORIN)
-    assert trt.told["shapes"] == ("frame", *shapes)
+    assert trt.settings["shapes"] == ("frame", *shapes)
 
 
 def test_a_build_that_runs_out_of_memory_asks_for_a_larger_workspace():
     with pytest.raises(UserError, match=r"cannot build the graph \(OutOfMemory.*Try: a larger --workspace"):
-        build_plan(Library(Told("11.0.0", built=None), "test"), b"", Settings("name"), ORIN)
+        build_plan(Library(Recorder("11.0.0", built=None), "test"), b"", Settings("name"), ORIN)
 
 
 def test_ctrl_c_stops_the_builder_between_two_steps_and_not_inside_it():
@@ -165,12 +165,12 @@ def test_ctrl_c_stops_the_builder_between_two_steps_and_not_inside_it():
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        build_plan(Library(Told("11.0.0", built=None, during=build), "test"), b"", Settings("name"), ORIN)
+        build_plan(Library(Recorder("11.0.0", built=None, during=build), "test"), b"", Settings("name"), ORIN)
     assert answers == [True, False]
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_graph_that_cannot_be_read_is_told_by_its_node():
+def test_a_graph_that_cannot_be_read_is_reported_by_its_node():
     rtx = pytest.importorskip("tensorrt_rtx")
     graph = helper.make_graph(
         [helper.make_node("Transpose", ["frame"], ["y"], name="turn", perm=[0, 3, 1, 2])], "g",
