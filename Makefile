@@ -20,9 +20,20 @@ check: .venv/ready
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# Every network through every target: over an hour on two cores, so by hand before a release, and not in CI.
-contracts: .venv/ready
-	$(BIN)/python -m pytest -n auto -m slow
+# Every network through every target: hours on two cores, so by hand before a release, and not in CI. Each part runs by
+# itself too, and is meant to take less than half an hour: make contracts-onnx, contracts-trt, … contracts-rest.
+PARTS := $(patsubst tests/contracts/test_%.py,%,$(shell grep -l 'mark\.slow' tests/contracts/test_*.py))
+IN_onnx := tests/contracts/test_models.py tests/contracts/test_exports.py
+IN_pages := tests/export/web tests/benchmarks/test_phone.py
+IN_signals := tests/test_interrupted.py tests/runtime
+IN_documents := tests/test_docs.py tests/test_distributions.py
+IN_rest := tests $(addprefix --ignore=,tests/contracts $(IN_pages) $(IN_signals) $(IN_documents))
+CONTRACTS := onnx $(filter-out models exports,$(PARTS)) pages signals documents rest
+
+contracts: $(addprefix contracts-,$(CONTRACTS))
+
+contracts-%: .venv/ready
+	$(BIN)/python -m pytest -n auto -m slow $(or $(IN_$*),tests/contracts/test_$*.py)
 
 # The runtime and the bundled networks on an emulated Arm64 machine, which takes Debian 12 on x86-64.
 arm64: .venv/ready
