@@ -14,10 +14,12 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime import board, cli
+from runtime import board, cli, cluster
 from runtime.errors import UserError
 from runtime.files import check_writable, in_one_piece, write_text
 
@@ -26,7 +28,11 @@ if TYPE_CHECKING:
     from benchmarks.remote import Remote
     from calibration.data.labels import LabelMap, Pair
     from calibration.judge.accuracy import Accuracy, Mask
+    from runtime.parcel import Parcel
     from runtime.segmenter import Segmenter
+
+PART = 16
+"""Frames that a worker of a cluster is given at a time."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", metavar="NAME", help="as for python -m runtime")
     parser.add_argument("--threads", type=cli.positive, help="threads within one frame; default: the engine decides")
     board.add_flags(parser)
+    cluster.add_flag(parser)
     return cli.run(_command, parser, argv)
 
 
@@ -65,7 +72,7 @@ def _command(args: argparse.Namespace) -> int:
         pairs = [p for p in pairs if p.image in kept]
     with _opened(args) as segmenter:
         mapping = label_map(args.labels, segmenter.artifact.classes, args.ignore)
-        accuracy = evaluate(segmenter, pairs, mapping)
+        accuracy = _on_cluster(args, pairs, mapping) if args.ray else evaluate(segmenter, pairs, mapping)
         if args.worst:
             draw_worst(args.worst, segmenter, accuracy, pairs, mapping)
     if args.csv:
@@ -84,6 +91,31 @@ def _command(args: argparse.Namespace) -> int:
           f"{figures['boundary_iou']:.4f}, pixel accuracy {figures['pixel_accuracy']:.4f}, "
           f"{len(accuracy.frames)} frames")
     return 0
+
+
+def _on_cluster(args: argparse.Namespace, pairs: Sequence[Pair], mapping: LabelMap) -> Accuracy:
+    """As `evaluate`, to the last digit: what is counted in each frame is put together in the frames' order."""
+    import numpy as np
+
+    from calibration.judge.accuracy import Accuracy
+    from runtime.parcel import packed
+
+    here = [replace(pair, image=pair.image.absolute(), label=pair.label.absolute()) for pair in pairs]
+    parts = [here[at:at + PART] for at in range(0, len(here), PART)]
+    opening = partial(_part_of_it, packed(args.artifact), args.engine, args.threads, mapping)
+    found = list(cli.progress(cluster.mapped(args.ray, opening, parts), len(parts), "parts"))
+    return Accuracy(found[0].classes, tuple(name for part in found for name in part.frames),
+                    np.concatenate([part.counts for part in found]),
+                    np.concatenate([part.boundaries for part in found]))
+
+
+def _part_of_it(parcel: Parcel, engine: str | None, threads: int | None,
+                mapping: LabelMap) -> Callable[[Sequence[Pair]], Accuracy]:
+    """What a worker of the cluster does with frames that it reads from the disk that all share."""
+    from runtime.segmenter import Segmenter
+
+    segmenter = Segmenter.open(parcel.unpacked(), threads=threads, engine=engine)
+    return lambda pairs: evaluate(segmenter, pairs, mapping)
 
 
 def _opened(args: argparse.Namespace) -> Segmenter | Remote:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime import cli
+from runtime import cli, cluster
 from runtime.errors import UserError
 from runtime.files import write_text
 
@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", metavar="SOURCE", help="with a name: as for python -m export.onnx")
     parser.add_argument("--size", type=cli.size, metavar="HxW", help="with a name: input size")
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for the artifact")
+    cluster.add_flag(parser)
     return cli.run(_command, parser, argv)
 
 
@@ -71,7 +72,7 @@ def _command(args: argparse.Namespace) -> int:
     artifact, engine = float_artifact(args.network, args.out, options)
     wanted = Request(artifact, engine, args.data, args.out, args.method, args.frames, args.allow_few,
                      args.weight_bits, frozenset(args.improve), args.max_drop, args.max_ms,
-                     args.judge, args.qat or 0, args.engine or "")
+                     args.judge, args.qat or 0, args.engine or "", args.ray)
     outcome = build(wanted, say=print)
     _warn_of_saturation(outcome)
     if args.sensitivity:
@@ -106,9 +107,10 @@ def _by_its_exporter(args: argparse.Namespace) -> int:
     from calibration.judge.measure import find_data
     from calibration.source import run_exporter
 
-    if args.weight_bits != 8 or args.verdict or args.sensitivity or args.improve != ["equalise"] or args.max_ms:
+    if args.weight_bits != 8 or args.verdict or args.sensitivity or args.improve != ["equalise"] or args.max_ms \
+            or args.ray:
         raise UserError(f"--engine {args.engine} is calibrated by its own exporter; --weight-bits, --improve, "
-                        "--max-ms, --verdict and --sensitivity are for ONNX files",
+                        "--max-ms, --verdict, --sensitivity and --ray are for ONNX files",
                         try_=f"python -m export.{args.engine} --help")
     data = find_data(args.data)
     words = [f"export.{args.engine}", args.network, "--precision", "int8", "--calibration", str(data.images),
@@ -146,15 +148,16 @@ def _warn_of_saturation(outcome: Outcome) -> None:
 
 def _sensitivity(wanted: Request, outcome: Outcome) -> None:
     from calibration.judge import sensitivity
-    from calibration.judge.measure import Judge
     from calibration.recipe import SENSITIVITY_FRAMES
-    from runtime.sessions.onnx import OnnxSession
+    from runtime.parcel import packed
 
     ready = outcome.prepared
-    judge = Judge(wanted.artifact, OnnxSession(wanted.engine), ready.exam.part(SENSITIVITY_FRAMES))
-    key = hashlib.sha256("\0".join([outcome.artifact.sha256, *judge.exam.names]).encode()).hexdigest()[:16]
+    exam = ready.exam.part(SENSITIVITY_FRAMES)
+    key = hashlib.sha256("\0".join([outcome.artifact.sha256, *exam.names]).encode()).hexdigest()[:16]
     cache = wanted.out / ".calibration" / f"sensitivity-{key}.json"
-    report = sensitivity.measure(ready.graph, ready.thresholds, ready.plan, judge, cache)
+    quantised = sensitivity.Quantised(ready.graph, ready.thresholds, ready.plan, wanted.artifact,
+                                      packed(wanted.engine) if wanted.ray else wanted.engine, exam)
+    report = sensitivity.measure(quantised, cache, wanted.ray)
     path = outcome.path.with_suffix(".sensitivity.json")
     write_text(path, sensitivity.to_json(report))
     write_text(path.with_suffix(".svg"), sensitivity.plot(report))

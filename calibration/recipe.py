@@ -70,6 +70,7 @@ class Request:
         exam: frames to judge on at most.
         epochs: of quantisation-aware fine-tuning; 0 for none.
         made_for: the engine in whose best form the file is written; "" for all engines.
+        ray: the cluster to find ranges on, as `runtime.cluster` names it; None for this process.
     """
 
     artifact: Artifact
@@ -86,6 +87,7 @@ class Request:
     exam: int = 200
     epochs: int = 0
     made_for: str = ""
+    ray: str | None = None
 
     @property
     def form(self) -> Form:
@@ -137,7 +139,7 @@ def prepare(wanted: Request, say: Say) -> Prepared:
         f"judged on {len(exam.names)} others, {'with' if exam.labels else 'without'} labels")
     if "equalise" in wanted.improve:
         graph = equalised(graph, chosen)
-    seen = collect(graph, chosen, cache)
+    seen = collect(graph, chosen, cache, wanted.ray)
     thresholds = choose_thresholds(wanted.method, seen, zero_points=wanted.form.integers == "unsigned")
     plan = Plan(all_nodes(graph, wanted.form), weight_bits=wanted.weight_bits, form=wanted.form)
     if dead := [name for name, reach in thresholds.items() if not any(reach)]:

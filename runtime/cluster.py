@@ -6,25 +6,45 @@ carries the opening and the tasks. Every machine needs the same edgeseg, Python 
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import platform
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
 
 from runtime import cli
 from runtime.errors import UserError
-from runtime.tune import cores
-from runtime.workers import Opening, Worker, attempt, opened
+from runtime.workers import Opening, Worker, attempt, in_order, opened
 
 LOCAL = "local"
 """The address that stands for a cluster of this machine's own, for as long as the command runs."""
 
 
 _PATIENCE_S = 10.0
+
+
+def add_flag(parser: argparse.ArgumentParser) -> None:
+    """`--ray`, which is the same in every command."""
+    parser.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster: HOST:6379, ray://HOST:10001, auto, or "
+                        "local for one of this machine's own")
+
+
+def mapped(address: str | None, opening: Opening, tasks: Iterable[Any]) -> Iterator[Any]:
+    """What the work makes of each task, in their order: on a cluster, which is given all of them at once, or in this
+    process where `address` is None, each when it is asked for.
+
+    Raises:
+        EdgesegError: as the work does here, or as `in_order` does on a cluster.
+    """
+    if address is None:
+        yield from map(opening(), tasks)
+        return
+    with Cluster(address) as cluster:
+        yield from in_order(cluster.crew(opening), list(tasks))
 
 
 class Cluster:
@@ -44,6 +64,8 @@ class Cluster:
     def __init__(self, address: str) -> None:
         cli.need("--ray", "cluster", "ray")
         import ray
+
+        from runtime.tune import cores
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
         own = {"num_cpus": cores()} if address == LOCAL else {}

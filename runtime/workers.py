@@ -16,7 +16,7 @@ import platform
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -143,6 +143,26 @@ def spread(crew: Crew, tasks: deque[Task], tries: int = TRIES) -> Iterator[Outco
     finally:
         for worker in (*coming.values(), *(worker for worker, _ in idle), *(work[0] for work in busy.values())):
             worker.end()
+
+
+def in_order(crew: Crew, tasks: Sequence[Any]) -> Iterator[Any]:
+    """What the work makes of each task, in the order of the tasks.
+
+    Raises:
+        Incomplete: one failed, for as often as it was tried.
+        EdgesegError: as `spread` does.
+    """
+    places = {id(task): place for place, task in enumerate(tasks)}
+    assert len(places) == len(tasks), "tasks are told apart by their identity"
+    early: dict[int, Any] = {}
+    following = 0
+    for outcome in spread(crew, deque(tasks)):
+        if outcome.error:
+            raise Incomplete(f"a part of the work failed on {outcome.node}: {outcome.error}; nothing of it is kept")
+        early[places[id(outcome.task)]] = outcome.value
+        while following in early:
+            yield early.pop(following)
+            following += 1
 
 
 def _next_stillborn(ready: Future[tuple[str, str]], stillborn: int, count: int) -> int:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 
 from calibration.judge.engines import Simulated
-from calibration.judge.measure import Judge
+from calibration.judge.measure import Exam, Judge
 from calibration.quantise.graph import ACTIVATIONS, FloatGraph, Layer
 from calibration.quantise.quantize import Plan, int8_from_float
 from calibration.quantise.thresholds import Range
 from runtime import decode
+from runtime.artifact import Artifact
 from runtime.cli import progress
+from runtime.cluster import mapped
 from runtime.errors import UserError
 from runtime.files import write_text
+from runtime.parcel import Parcel
+from runtime.sessions.onnx import OnnxSession
 
 
 @dataclass(frozen=True)
@@ -59,34 +64,66 @@ class Report:
     rows: tuple[Sensitivity, ...]
 
 
-def measure(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, judge: Judge, cache: Path) -> Report:
-    """Measure every layer with weights, and every activation function.
+@dataclass(frozen=True)
+class Quantised:
+    """What every judge of a layer needs to have.
 
-    Args:
+    Attributes:
         graph: the float graph.
         thresholds: of its activations.
         plan: what is INT8 when nothing is spared, with its roundings.
-        judge: on few frames: the graph is built and run twice for each layer.
+        artifact, engine: the float network that it is compared with.
+        exam: few frames: the graph is built and run twice for each layer.
+    """
+
+    graph: FloatGraph
+    thresholds: Mapping[str, Range]
+    plan: Plan
+    artifact: Artifact
+    engine: Path | Parcel
+    exam: Exam
+
+
+Loss = tuple[float, float]
+"""% of pixels that change class, and the same in the judge's unit."""
+
+
+def measure(quantised: Quantised, cache: Path, ray: str | None = None) -> Report:
+    """Measure every layer with weights, and every activation function.
+
+    Args:
+        quantised: the network and the frames.
         cache: a file for finished rows; an interrupted run goes on from there. Its name must hold a fingerprint of
             everything above.
+        ray: the cluster to measure on; the report is the same to the last digit.
     """
-    def loss(nodes: frozenset[str]) -> tuple[float, float]:
-        score = judge.score(Simulated(int8_from_float(graph, thresholds, dataclasses.replace(plan, nodes=nodes))))
-        return 100 * float(1 - score.agreement.mean()), judge.drop(score)
-
+    graph, plan = quantised.graph, quantised.plan
     done = _load(cache)
-    everything = loss(plan.nodes)
     wanted = [layer for layer in graph.layers
               if (layer.node in plan.nodes and layer.macs) or layer.op in ACTIVATIONS]
-    rows = []
-    for layer in progress(wanted, len(wanted), "sensitivity"):
-        if layer.node not in done:
-            alone = loss(frozenset({layer.node}))
-            spared = loss(plan.nodes - {layer.node}) if layer.macs else (None, None)
-            done[layer.node] = [*alone, *spared]
-            _save(cache, done)
-        rows.append(Sensitivity(layer, *done[layer.node]))  # type: ignore[arg-type]
-    return Report(judge.unit, len(judge.exam.names), *everything, tuple(rows))
+    left = [layer for layer in wanted if layer.node not in done]
+    tasks: list[tuple[frozenset[str], ...]] = [(plan.nodes,)]
+    tasks += [(frozenset({layer.node}), *([plan.nodes - {layer.node}] if layer.macs else [])) for layer in left]
+    losses = mapped(ray, partial(_losses, quantised), tasks)
+    ((changed, drop), unit), = next(losses)
+    for layer, found in zip(left, progress(losses, len(left), "sensitivity")):
+        done[layer.node] = [*found[0][0], *(found[1][0] if layer.macs else (None, None))]
+        _save(cache, done)
+    rows = [Sensitivity(layer, *done[layer.node]) for layer in wanted]  # type: ignore[arg-type]
+    return Report(unit, len(quantised.exam.names), changed, drop, tuple(rows))
+
+
+def _losses(quantised: Quantised) -> Callable[[tuple[frozenset[str], ...]], list[tuple[Loss, str]]]:
+    """A function from sets of nodes to what is lost, and its unit, when each set alone is INT8."""
+    q = quantised
+    engine = q.engine.unpacked() if isinstance(q.engine, Parcel) else q.engine
+    judge = Judge(q.artifact, OnnxSession(engine), q.exam)
+
+    def loss(nodes: frozenset[str]) -> tuple[Loss, str]:
+        score = judge.score(Simulated(int8_from_float(q.graph, q.thresholds, dataclasses.replace(q.plan, nodes=nodes))))
+        return (100 * float(1 - score.agreement.mean()), judge.drop(score)), judge.unit
+
+    return lambda sets: [loss(nodes) for nodes in sets]
 
 
 def to_json(report: Report) -> str:

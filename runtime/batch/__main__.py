@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime import cli
+from runtime import cli, cluster
 from runtime.errors import Incomplete, UserError
 from runtime.workers import TRIES, Crew, Processes
 
@@ -37,8 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         "anew in every segment")
     parser.add_argument("--engine", metavar="NAME", help="as for python -m runtime")
     parser.add_argument("--threads", type=cli.positive, default=1, metavar="N", help="threads within one frame")
-    parser.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster: HOST:6379, ray://HOST:10001, auto, or "
-                        "local for one of this machine's own; default: processes of this machine")
+    cluster.add_flag(parser)
     parser.add_argument("--workers", type=cli.positive, metavar="N",
                         help="frames that are worked on at a time, each by a process; default: cores / threads")
     parser.add_argument("--segment-frames", type=cli.positive, default=500, metavar="N",
@@ -116,12 +115,10 @@ def _crew(job: Job, args: argparse.Namespace) -> Iterator[Crew]:
     if not args.ray:
         yield Processes(opening, args.workers or max(cores() // args.threads, 1))
         return
-    from runtime.cluster import Cluster
-
-    with Cluster(args.ray) as cluster:
-        if cluster.dashboard:
-            print(f"watch the cluster at {cluster.dashboard}", file=sys.stderr)
-        yield cluster.crew(opening, args.workers, args.threads)
+    with cluster.Cluster(args.ray) as connected:
+        if connected.dashboard:
+            print(f"watch the cluster at {connected.dashboard}", file=sys.stderr)
+        yield connected.crew(opening, args.workers, args.threads)
 
 
 def _report(summary: Summary, out: str) -> int:

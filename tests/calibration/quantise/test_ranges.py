@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from calibration.quantise.ranges import BINS, Magnitudes
+from calibration.quantise.ranges import BINS, Magnitudes, counted
 from calibration.quantise.thresholds import METHODS, choose, entropy, minmax, mse, percentile
 
 
 def seen(*frames):
     magnitudes = Magnitudes.empty()
     for values in frames:
-        magnitudes.add(np.asarray(values, np.float32))
+        magnitudes.add(counted(np.asarray(values, np.float32), magnitudes.width))
     return magnitudes
 
 
@@ -19,6 +19,22 @@ def test_a_histogram_counts_magnitudes_and_widens_when_a_larger_value_comes():
     assert magnitudes.width == pytest.approx(8 / BINS, rel=1e-5)  # 1 → 2 → 4 → 8
     assert magnitudes.counts[0] == 1
     assert magnitudes.counts[BINS // 8 - 1] + magnitudes.counts[BINS // 8] == 2
+
+
+def test_what_is_counted_elsewhere_in_finer_bins_adds_up_to_the_same_histogram():
+    """As workers of a cluster count, who know the first frame's bins and nothing of the frames between."""
+    rng = np.random.default_rng(0)
+    frames = [np.float32(scale) * rng.standard_normal(5000).astype(np.float32) for scale in (1, 0.01, 9, 0.3, 40, 0)]
+    one = seen(*frames)
+    width = float(np.float32(one.width))
+    edges = [np.array([np.nextafter(np.float32(width * BINS / 2**k), np.float32(0))]) for k in range(12)]
+    one, many = seen(*frames, *edges), Magnitudes.empty()
+    base = counted(frames[0], 0.0).width
+    for values in [*frames, *edges]:
+        many.add(counted(np.asarray(values, np.float32), base))
+    assert (one.counts == many.counts).all()
+    assert (one.width, one.largest) == (many.width, many.largest)
+    assert not one.fits(counted(frames[0], base * 1.5))
 
 
 def test_the_order_of_frames_does_not_matter_once_the_widths_agree():
