@@ -94,7 +94,11 @@ class Magnitudes:
         """Whether the bins of one are multiples of the other's, by powers of two."""
         return not (self.width and frame.width) or math.frexp(self.width)[0] == math.frexp(frame.width)[0]
 
-    def add(self, frame: FrameMagnitudes) -> None:
+    def add(self, values: npt.NDArray[np.float32]) -> None:
+        """Count the values of one frame, all finite."""
+        self.take(counted(values, self.width))
+
+    def take(self, frame: FrameMagnitudes) -> None:
         """Take what was counted in one frame, in bins of this width, of one that divides it, or of none so far."""
         assert self.fits(frame)
         self.lowest = min(self.lowest, frame.lowest)
@@ -149,7 +153,7 @@ def collect(graph: FloatGraph, frames: Chosen, cache: Path, ray: str | None = No
         if not all(found[name].fits(frame) for name, frame in zip(names, counts)):  # 0 throughout the first frame
             counts = count((index, [found[name].width for name in names]))
         for name, frame in zip(names, counts):
-            found[name].add(frame)
+            found[name].take(frame)
         if (index + 1) % _FRAMES_BETWEEN_SAVES == 0 or index + 1 == len(frames.paths):
             _save(path, index + 1, found)
     return found

@@ -8,7 +8,7 @@ from calibration.quantise.thresholds import METHODS, choose, entropy, minmax, ms
 def seen(*frames):
     magnitudes = Magnitudes.empty()
     for values in frames:
-        magnitudes.add(counted(np.asarray(values, np.float32), magnitudes.width))
+        magnitudes.add(np.asarray(values, np.float32))
     return magnitudes
 
 
@@ -31,7 +31,7 @@ def test_what_is_counted_elsewhere_in_finer_bins_adds_up_to_the_same_histogram()
     one, many = seen(*frames, *edges), Magnitudes.empty()
     base = counted(frames[0], 0.0).width
     for values in [*frames, *edges]:
-        many.add(counted(np.asarray(values, np.float32), base))
+        many.take(counted(np.asarray(values, np.float32), base))
     assert (one.counts == many.counts).all()
     assert (one.width, one.largest) == (many.width, many.largest)
     assert not one.fits(counted(frames[0], base * 1.5))
