@@ -18,6 +18,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from time import perf_counter, process_time
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
@@ -171,17 +173,23 @@ def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str,
 
 
 def _heard(requests: IO[str], silence_s: int) -> Iterator[str]:
-    """Requests, until there are no more. A parent that is silent for too long is gone: SIGALRM ends this process."""
+    """Requests, as they come. When the parent has closed the pipe, or was silent for too long, this process ends at
+    once, whatever it is at: nobody waits for the answer, and on a board nothing may keep running."""
+    heard: SimpleQueue[str] = SimpleQueue()
+
+    def listen() -> None:
+        while True:
+            if silence_s:
+                signal.alarm(silence_s)
+            line = requests.readline()
+            if not line:
+                os._exit(0)
+            if line.strip():
+                heard.put(line)
+
+    Thread(target=listen, daemon=True).start()
     while True:
-        if silence_s:
-            signal.alarm(silence_s)
-        line = requests.readline()
-        if silence_s:
-            signal.alarm(0)
-        if not line:
-            return
-        if line.strip():
-            yield line
+        yield heard.get()
 
 
 def _chosen(folder: Path) -> list[Path]:

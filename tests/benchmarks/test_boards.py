@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import accuracy, latency, pipeline, report, rounds, sweep
+from benchmarks import worker as worker_module
 from benchmarks.measurement import read
 from benchmarks.original import Original, seen
 from benchmarks.page.candidates import joined
@@ -165,10 +167,18 @@ def test_a_connection_that_is_lost_is_told_and_leaves_nothing_running(home, tmp_
         with pytest.raises(Incomplete, match="ended with code -9"):
             worker.ask(queries=1, seconds=0)
     with Worker(path, 1, None, None, HERE) as worker:
-        assert worker._process.stdin is not None
-        worker._process.stdin.close()  # what sshd does when the connection is gone
-        worker._process.stdin = None
+        worker._line.send(json.dumps({"queries": 1, "seconds": 1000}))  # in the middle of its work
+        worker._line.close()  # what sshd does when the connection is gone
         assert worker._process.wait(60) == 0
+
+
+def test_a_board_that_hears_nothing_more_ends_its_work_by_itself(home, tmp_path, monkeypatch):
+    """As after a pulled cable: the pipe stays open, and nobody is there."""
+    monkeypatch.setattr(board, "BEAT_S", 1000)
+    monkeypatch.setattr(worker_module, "SILENCE_S", 3)
+    with Worker(colours.artifact(tmp_path / "artifact"), 1, None, None, HERE) as worker:
+        worker._line.send(json.dumps({"queries": 1, "seconds": 1000}))
+        assert worker._process.wait(60) == -signal.SIGALRM
 
 
 def test_an_interpreter_without_a_board_is_the_users_mistake(capsys, tmp_path):
