@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from runtime import cpuinfo
+
 PROC = Path("/proc")
 SYS = Path("/sys")
 
@@ -79,13 +81,11 @@ def _governor() -> str:
 
 
 def _cpuinfo(key: str) -> list[str]:
-    """What /proc/cpuinfo has under a key, once for each value."""
-    return list(dict.fromkeys(value.strip() for line in lines(PROC / "cpuinfo")
-                              for name, _, value in [line.partition(":")] if name.strip() == key))
+    return cpuinfo.values(key, PROC / "cpuinfo")
 
 
-def _flags() -> set[str]:
-    return {flag for key in ("flags", "Features") for value in _cpuinfo(key) for flag in value.split()}
+def _flags() -> frozenset[str]:
+    return cpuinfo.flags(PROC / "cpuinfo")
 
 
 def _instructions() -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -196,18 +195,14 @@ def conditions(frames: Sequence[Logits], origin: str, size: tuple[int, int], rou
     import numpy as np
     import torch
 
-    cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-               platform.processor() or platform.machine())
+    from benchmarks.machine import describe
+
     share = np.mean([mixed_share(logits) for logits in frames])
     c, h, w = frames[0].shape
     return (f"{origin}: {len(frames)} frames x {rounds} rounds, {c} classes, {h}x{w} -> {size[0]}x{size[1]}, "
             f"{100 * share:.1f} % of cells mixed\n"
-            f"{cpu}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}, "
+            f"{describe()['cpu']}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}, "
             f"numpy {np.__version__}, OpenCV {cv2.__version__}")
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
 
 
 def command(options: argparse.Namespace) -> int:

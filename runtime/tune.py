@@ -22,6 +22,7 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 
+from runtime import cpuinfo
 from runtime.artifact import Artifact
 from runtime.channel import Policy
 from runtime.decode import Number, decoded, parsed, read
@@ -162,10 +163,6 @@ def _path(artifact: Artifact, engine: str) -> Path:
 
 def _machine(engine: str) -> list[str]:
     """What must be the same for a measurement to hold: processor, cores that we may use, engine and its versions."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    name = next(iter(cpuinfo.values("model name")), "")
     versions = [f"{package} {number}" for package, number in engines()[engine].versions().items()]
     return [platform.machine(), name or platform.processor(), str(cores()), engine, *versions]

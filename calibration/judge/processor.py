@@ -6,6 +6,8 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime import cpuinfo
+
 _DOT_PRODUCTS = {"avx_vnni": "AVX-VNNI", "avx512_vnni": "AVX512-VNNI", "avx_vnni_int8": "AVX-VNNI-INT8",
                  "amx_int8": "AMX-INT8", "asimddp": "Arm dot product", "i8mm": "Arm I8MM"}
 """Flags of /proc/cpuinfo (Linux names) for instructions that sum products of bytes in 32 bits."""
@@ -41,18 +43,8 @@ class Processor:
         return f"{self.architecture} without dot-product instructions{loss}"
 
 
-def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
-    """Read the flags of the processor that we run on."""
-    machine = platform.machine()
-    if not cpuinfo.is_file():
-        return Processor(machine, None)
-    return processor_from_cpuinfo(cpuinfo.read_text(encoding="utf-8", errors="replace"), machine)
-
-
-def processor_from_cpuinfo(text: str, machine: str) -> Processor:
-    """The same from the text of a /proc/cpuinfo; x86 lists "flags", Arm "Features"."""
-    line = next((line for line in text.splitlines() if line.split(":")[0].strip() in {"flags", "Features"}), None)
-    if line is None:
-        return Processor(machine, None)
-    flags = set(line.split(":", 1)[1].split())
-    return Processor(machine, tuple(name for flag, name in _DOT_PRODUCTS.items() if flag in flags))
+def this_processor(path: Path = cpuinfo.PATH, architecture: str = "") -> Processor:
+    """The processor that we run on, or the one of another `path` and `architecture`."""
+    flags = cpuinfo.flags(path)
+    found = tuple(name for flag, name in _DOT_PRODUCTS.items() if flag in flags)
+    return Processor(architecture or platform.machine(), found if flags else None)
