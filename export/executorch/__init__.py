@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from runtime.sessions import Session
 
 TARGET = Target(
-    "ExecuTorch", ending=".pte", source="torch", precisions=("fp32",), outputs=("low", "logits"),
+    "ExecuTorch", ending=".pte", source="torch", precisions=("fp32", "int8"), outputs=("low", "logits"),
     packages=("executorch", "torchao", "flatbuffers", "ruamel.yaml", "tabulate"), extra="executorch",
     never_executed="any phone, and every backend but XNNPACK")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,11 @@ from export.quiet import quiet
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.export import ExportedProgram
 
     from export.request import Request
+    from runtime.preprocess import Frame
 
 
 @dataclass(frozen=True)
@@ -40,27 +44,45 @@ def program_from_torch(wanted: Request) -> Program:
         UserError: the exporter does not translate an operator, or the runtime has no kernel for it; the message has its
             name.
     """
+    with _refusing(wanted):
+        return lowered(traced(wrapped(wanted), wanted))
+
+
+def int8_program_from_torch(wanted: Request, frames: Iterable[Frame]) -> Program:
+    """The same with integers inside; see `export.executorch.quantise`."""
+    from export.executorch.quantise import int8_from_float
+
+    with _refusing(wanted):
+        return lowered(traced(int8_from_float(traced(wrapped(wanted), wanted), frames), wanted))
+
+
+@contextmanager
+def _refusing(wanted: Request) -> Iterator[None]:
+    """Bring the exporter's own errors, which share no public base class, into a user's terms."""
     with quiet():
         try:
-            return lowered(traced(wanted))
+            yield
         except UserError:
             raise
-        except Exception as error:  # the exporter's own errors share no public base class
+        except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise UserError(f"ExecuTorch's exporter refuses {wanted.spec.name} ({reason}); expected operators that it "
                             "knows", try_=f"python -m export.onnx {wanted.spec.name}") from error
 
 
-def traced(wanted: Request) -> ExportedProgram:
-    """The network in its wrapper, as torch.export sees it."""
+def wrapped(wanted: Request) -> nn.Module:
+    """The network in its wrapper, from planes on."""
+    from export.wrapper import Deployable, PictureInput
+
+    return PictureInput(Deployable(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners))
+
+
+def traced(module: nn.Module, wanted: Request) -> ExportedProgram:
+    """A network as torch.export sees it."""
     import torch
 
-    from export.wrapper import DECOMPOSITIONS, Deployable, PictureInput
-
-    module = PictureInput(Deployable(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners))
     planes = torch.zeros(1, 3, *wanted.spec.preprocess.size)
-    program: ExportedProgram = torch.export.export(module.eval(), (planes,)).run_decompositions(dict(DECOMPOSITIONS))
-    return program
+    return torch.export.export(module, (planes,))
 
 
 def lowered(program: ExportedProgram) -> Program:
@@ -72,8 +94,10 @@ def lowered(program: ExportedProgram) -> Program:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
+    from export.wrapper import DECOMPOSITIONS
     from runtime.sessions.executorch import library
 
+    program = program.run_decompositions(dict(DECOMPOSITIONS))
     made = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
     (plan,) = made.executorch_program.execution_plan
     kernels = [f"{operator.name}.{operator.overload}".rstrip(".") for operator in plan.operators]

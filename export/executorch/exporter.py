@@ -1,23 +1,27 @@
-"""A network in, a verified .pte file out: torch → ExecuTorch with XNNPACK, run there and held against torch."""
+"""A network in, a verified .pte file out: torch → ExecuTorch with XNNPACK → (INT8), run and held against torch."""
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.executorch.convert import Program, program_from_torch
+from export.calibrated import LOSSY, calibration_frames, record, verdict
+from export.executorch.convert import Program, int8_program_from_torch, program_from_torch
 from export.request import tools
 from export.target import HOST, Job
-from export.verify import FP32, Run, describe
+from export.verify import FP32, Gate, describe
 from runtime.artifact import OutputKind
+from runtime.sessions import open_session
+from runtime.sessions.executorch import ExecutorchSession
 
 if TYPE_CHECKING:
+    from export.verify import Verifier
     from runtime.artifact import Artifact, Check
-    from runtime.sessions.executorch import ExecutorchSession
 
 OUTSIDE = "bytes, channels last → float32 planes"
 """What the session does with a frame, because kernels that do it inside a program are slow."""
@@ -30,34 +34,42 @@ def exported(job: Job) -> Path:
         The .pte file's path.
 
     Raises:
-        GateFailed: its output does not agree with the network's, or too much mIoU is lost; nothing is written.
-        UserError: an operator cannot be converted.
+        GateFailed: a step's output does not agree with the network's, or too much mIoU is lost; nothing is written.
+        UserError: an operator cannot be converted, or there is nothing to calibrate on.
     """
     from export.reference import torch_verifier
-    from runtime.sessions.executorch import ExecutorchSession
 
-    program = program_from_torch(job.request)
-    verifier = torch_verifier(job.request, job.frames)
+    wanted = job.request
+    chosen = calibration_frames(job) if wanted.precision == "int8" else None
+    verifier = torch_verifier(wanted, job.frames)
+    program = program_from_torch(wanted)
+    checks = [_verified(job, verifier, "executorch vs torch", program, FP32)]
+    if chosen is None:
+        return _published(job, program, checks, {})
+    quantised = int8_program_from_torch(wanted, map(chosen.read, range(len(chosen.paths))))
+    checks.append(_verified(job, verifier, "int8 vs torch", quantised, LOSSY))
+    with closing(ExecutorchSession(program.contents)) as before, \
+            closing(ExecutorchSession(quantised.contents)) as after:
+        job.say(verdict("ExecuTorch", before.run, after.run, chosen.read(0)))
+    return _published(job, quantised, checks, record(chosen, "the float32 network's own tensors in torch"))
+
+
+def _verified(job: Job, verifier: Verifier, step: str, program: Program, gate: Gate) -> Check:
+    """Hold a program's output against torch's, whose low-resolution logits have their classes last."""
+    low = job.request.output is OutputKind.LOW
     with closing(ExecutorchSession(program.contents)) as session:
-        check = verifier.check("executorch vs torch", _classes_last(job, session), FP32)
+        check = verifier.check(step, lambda x: np.moveaxis(session.run(x), 1, 3) if low else session.run(x), gate)
     job.say(describe(check))
     rest = ", ".join(f"{count} {name}" for name, count in program.portable.items())
     job.say(f"XNNPACK computes {program.delegates} piece{'s' * (program.delegates != 1)} of the graph; "
             f"portable kernels: {rest or 'none'}")
-    return _published(job, program, [check])
+    return check
 
 
-def _classes_last(job: Job, session: ExecutorchSession) -> Run:
-    """What the verifier compares with: low-resolution logits have their classes last in torch's reference."""
-    low = job.request.output is OutputKind.LOW
-    return lambda frame: np.moveaxis(session.run(frame), 1, 3) if low else session.run(frame)
-
-
-def _published(job: Job, program: Program, checks: list[Check]) -> Path:
+def _published(job: Job, program: Program, checks: list[Check], calibration: dict[str, Any]) -> Path:
     """Describe the file, and put it in its place."""
     from export.describe import described
     from runtime.artifact import publish
-    from runtime.sessions.executorch import ExecutorchSession
 
     with closing(ExecutorchSession(program.contents)) as session:
         (source,), (result,) = session.ports()
@@ -71,14 +83,13 @@ def _published(job: Job, program: Program, checks: list[Check]) -> Path:
     def write(temporary: Path) -> None:
         temporary.write_bytes(program.contents)
 
-    publish(artifact, path, write, partial(_held, job))
+    publish(dataclasses.replace(artifact, calibration=calibration), path, write, partial(_held, job))
     return path
 
 
 def _held(job: Job, artifact: Artifact, path: Path) -> Artifact:
     """Open what was written once more, and measure it on the job's labelled frames where there are any."""
     from export.accuracy import within_budget
-    from runtime.sessions.executorch import open as opened
 
-    with closing(opened(artifact, path)) as session:
+    with closing(open_session(artifact, path)) as session:
         return within_budget(job, artifact, session, "ExecuTorch")

@@ -31,3 +31,10 @@ def test_every_network_converts_and_agrees_with_torch(name, tmp_path):
 def test_float16_of_the_bundled_networks_costs_no_accuracy(name, tmp_path, data):
     path = exported(Job(request(name, precision="fp16"), tmp_path, data=data / "camvid" / "val", max_drop=0.1))
     assert open_artifact(path)[0].details["accuracy"]["frames"] == 101
+
+
+@pytest.mark.parametrize("name", [name for name in names() if weights.bundled(find(name).spec, "camvid")])
+def test_int8_of_the_bundled_networks_loses_at_most_a_point(name, tmp_path, data):
+    path = exported(Job(request(name, precision="int8"), tmp_path, calibration=data / "camvid" / "train" / "images",
+                        data=data / "camvid" / "val"))
+    assert open_artifact(path)[0].details["accuracy"]["frames"] == 101

@@ -109,6 +109,26 @@ def test_an_operator_that_executorch_does_not_have_is_named():
         convert.program_from_torch(dataclasses.replace(tiny.request(), network=Unknown().eval()))
 
 
+@pytest.mark.slow
+def test_int8_computes_in_integers_with_our_ranges(artifact, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for index in range(4):
+        cv2.imwrite(str(tmp_path / "photos" / f"{index}.png"), drawn_frame((40, 60), index))
+    wanted = tiny.request(precision="int8")
+    made, path = open_artifact(exporter.exported(
+        Job(wanted, tmp_path / "out", calibration=tmp_path / "photos", allow_few=True)))
+    assert [check.step for check in made.verification] == ["executorch vs torch", "int8 vs torch"]
+    assert 0.9 <= made.verification[1].agreement < 1
+    assert made.calibration["frames"] == 4
+    assert ExecutorchSession(path).run(FRAME).dtype == np.float32
+
+
+def test_int8_without_frames_is_refused_before_any_work(tmp_path):
+    with pytest.raises(UserError, match="--calibration DIR"):
+        exporter.exported(Job(tiny.request(precision="int8"), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_exporter_that_fails_is_quoted(monkeypatch):
     def refusing(program):
         raise RuntimeError("no translation of aten.cummax\n\nWhile executing %cummax")
