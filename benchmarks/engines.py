@@ -59,12 +59,12 @@ def offer(elsewhere: bool) -> Offer:
 
 
 def candidates(name: str, size: tuple[int, int], weights: str | None, offered: Offer) -> list[SweepItem]:
-    """Every precision of every target that something runs."""
-    from benchmarks.plan import SweepItem
+    """Every precision of every target that something runs, INT8 in every form that one of the engines has."""
+    from benchmarks.plan import SweepItem, forms
     from export.target import targets
 
-    return [SweepItem(name, size, target, precision, weights)
-            for target in offered.engines for precision in targets()[target].precisions]
+    return [SweepItem(name, size, target, precision, weights, form) for target, names in offered.engines.items()
+            for precision in targets()[target].precisions for form in forms(precision, names)]
 
 
 def measured(sweep: Sweep, wanted: Sequence[SweepItem], make: Make | None = None) -> tuple[list[Candidate], list[str]]:

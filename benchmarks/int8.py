@@ -104,7 +104,7 @@ def made(candidate: SweepItem, sweep: Sweep, say: Say) -> Path:
     record = {"quantiser": candidate.form, "fingerprint": chosen.fingerprint, "frames": len(chosen.paths),
               "from_sha256": artifact.sha256}
     wanted = dataclasses.replace(
-        artifact, precision="int8", verification=(), details={}, calibration=record,
+        artifact, precision="int8", integers="unsigned", verification=(), details={}, calibration=record,
         tools={**artifact.tools, **installed((candidate.form,))})
     path = sweep.out / f"{artifact.name}-{candidate.size_text}-int8-{candidate.form}{source.suffix}"
     if json_path(path).is_file():
@@ -150,14 +150,14 @@ def summary(sweep: Sweep, found: Sequence[Candidate], refused: Sequence[str], ma
 
 def command(args: argparse.Namespace) -> int:
     """Quantise, measure, tell."""
-    from benchmarks.plan import SweepItem
+    from benchmarks.plan import SweepItem, forms
 
     for name in args.against:
         cli.need(f"python -m benchmarks int8 --against {name}", "dev", name)
     everything = offer(elsewhere=args.on is not None)
     offered = Offer({GRAPHS: everything.engines[GRAPHS]}, everything.unable)
     sweep, size = planned(args, offered)
-    kinds = [("fp32", ""), *(("int8", form) for form in ["", *args.against])]
+    kinds = [("fp32", ""), *(("int8", form) for form in [*forms("int8", offered.engines[GRAPHS]), *args.against])]
     found, refused = measured(sweep, [SweepItem(args.name, size, GRAPHS, precision, args.weights, form)
                                       for precision, form in kinds], made)
     print("\n" + summary(sweep, found, refused, args.max_ms, args.max_drop))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -88,21 +88,31 @@ class Sweep:
         return read(self.rows) if self.rows.exists() else []
 
 
-def candidates(models: Sequence[str], sizes: Sequence[tuple[int, int]], targets: Sequence[str],
+def forms(precision: str, asked: Iterable[str]) -> list[str]:
+    """What an INT8 graph is measured in: the form that every engine reads, and that of each engine which computes
+    another one best."""
+    from runtime.forms import PORTABLE
+    from runtime.sessions import engines
+
+    return ["", *(name for name in asked if precision == "int8" and engines()[name].form != PORTABLE)]
+
+
+def candidates(models: Sequence[str], sizes: Sequence[tuple[int, int]], targets: Mapping[str, Sequence[str]],
                precisions: Sequence[str], weights: Sequence[str]) -> list[SweepItem]:
     """All combinations.
 
     Args:
         models: networks.
         sizes: input (H, W).
-        targets: names of `export.target.targets`.
+        targets: names of `export.target.targets`, each with the engines that it is measured in.
         precisions: each wanted of every target; one that lacks it is told so.
         weights: "NAME=SOURCE" for one network, or "SOURCE" for all others.
     """
     named = dict(entry.split("=", 1) for entry in weights if "=" in entry)
     others = next((entry for entry in weights if "=" not in entry), None)
-    return [SweepItem(name, size, target, precision, named.get(name, others))
-            for name, size, precision, target in product(models, sizes, precisions, targets)]
+    return [SweepItem(name, size, target, precision, named.get(name, others), form)
+            for name, size, precision, target in product(models, sizes, precisions, targets)
+            for form in forms(precision, targets[target])]
 
 
 def sizes(text: str) -> list[tuple[int, int]]:

@@ -72,7 +72,7 @@ def exported(candidate: SweepItem, sweep: Sweep, say: Say) -> Path:
     calibration = sweep.calibration if candidate.precision == "int8" else None
     say(f"{candidate}: export")
     job = Job(wanted, sweep.out, frames=sweep.data / "images", calibration=calibration,
-              say=lambda line: say(f"{candidate}: {line}"))
+              say=lambda line: say(f"{candidate}: {line}"), form=candidate.form)
     return build(candidate.target, job)
 
 
@@ -101,7 +101,7 @@ def command(args: argparse.Namespace) -> int:
                   able, args.quick, args.max_frames, on, unable, minutes=args.minutes)
     args.out.mkdir(parents=True, exist_ok=True)
     wanted = [candidate for name in models for candidate in candidates(
-        [name], args.sizes or [_own_size(name)], list(args.targets), args.precisions, args.weights)]
+        [name], args.sizes or [_own_size(name)], args.targets, args.precisions, args.weights)]
     run(sweep, wanted, lambda line: print(line, flush=True))
     rows = sweep.known()
     quick = " (QUICK rows: indications, no results)" if any(entry.quick for entry in rows) else ""

@@ -33,7 +33,7 @@ def fingerprint(name: str, job: Job) -> str:
         digest.update(json.dumps(values, default=str).encode())
 
     add(name, repr(wanted.spec), wanted.weights, wanted.output.value, wanted.precision, wanted.dynamic, wanted.simplify)
-    add(job.allow_few, job.max_frames, job.max_drop, tools(*HOST, *target(name).packages))
+    add(job.allow_few, job.form, job.max_frames, job.max_drop, tools(*HOST, *target(name).packages))
     for key, tensor in wanted.network.state_dict().items():
         add(key, tuple(tensor.shape), str(tensor.dtype))
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -96,6 +96,7 @@ class Job:
         max_frames: labelled frames to measure on, evenly sampled; None for all.
         max_drop: points of mIoU, 0..100, that may be lost against the float network on `data`.
         say: receives one line per step.
+        form: the engine in whose best form an INT8 graph is written; "" for the form that all engines read.
     """
 
     request: Request
@@ -107,6 +108,7 @@ class Job:
     max_frames: int | None = None
     max_drop: float = 1.0
     say: Say = lambda line: None
+    form: str = ""
 
 
 @cache

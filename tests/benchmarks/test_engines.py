@@ -14,7 +14,7 @@ from benchmarks.measurement import append
 from benchmarks.page.candidates import joined
 from benchmarks.page.turns import ratio, refusals, table
 from benchmarks.page.verdict import verdict
-from benchmarks.plan import Sweep, SweepItem
+from benchmarks.plan import Sweep, SweepItem, forms
 from export.target import targets
 from runtime import sessions
 from runtime.artifact import open_artifact
@@ -62,7 +62,8 @@ def test_on_a_board_every_engine_is_tried_as_only_the_board_knows_what_it_lacks(
 
 def test_every_precision_that_a_target_offers_is_a_candidate() -> None:
     found = candidates("net", (8, 8), None, HERE)
-    assert list(dict.fromkeys(c.precision for c in found)) == list(targets()["onnx"].precisions)
+    assert found == [SweepItem("net", (8, 8), "onnx", precision, None, form)
+                     for precision in targets()["onnx"].precisions for form in forms(precision, HERE.engines["onnx"])]
 
 
 def test_engines_whose_files_were_not_made_are_told_apart_from_those_that_refuse_a_file() -> None:

@@ -20,6 +20,7 @@ from export.build import build
 from export.target import Job
 from runtime.artifact import Artifact, open_artifact, size_mb
 from runtime.errors import Incomplete, UserError
+from runtime.forms import PORTABLE
 from runtime.segmenter import Segmenter
 from runtime.sessions import engines
 from tests import tiny
@@ -211,8 +212,15 @@ def test_without_a_size_each_network_has_its_own() -> None:
     assert sweep._own_size("espnetv2") == (384, 384)
 
 
+def test_int8_is_wanted_in_the_portable_form_and_in_that_of_each_engine_that_has_its_own() -> None:
+    own = [name for name in ("onnx", "openvino", "openvino-bf16") if engines()[name].form != PORTABLE]
+    found = candidates(["a"], [(8, 8)], {"onnx": ("onnx", "openvino", "openvino-bf16")}, ["fp32", "int8"], [])
+    assert [(c.precision, c.form) for c in found] == [("fp32", ""), ("int8", ""), *(("int8", name) for name in own)]
+    assert {c.form for c in candidates(["a"], [(8, 8)], {"litert": ("litert",)}, ["int8"], [])} == {""}
+
+
 def test_weights_are_named_for_one_network_or_for_all_others() -> None:
-    found = candidates(["a", "b"], [(8, 8)], ["onnx"], ["fp32", "fp16"], ["a=x.pth", "none"])
+    found = candidates(["a", "b"], [(8, 8)], {"onnx": ("onnx",)}, ["fp32", "fp16"], ["a=x.pth", "none"])
     assert [(c.name, c.precision, c.weights) for c in found] == [
         ("a", "fp32", "x.pth"), ("a", "fp16", "x.pth"), ("b", "fp32", "none"), ("b", "fp16", "none")]
 
