@@ -61,7 +61,7 @@ def verdict(wanted: Request, outcome: Outcome) -> str:
     rows.append(_row("INT8, simulated in float", outcome.path.stat().st_size, outcome.judge, outcome.simulated))
     for name, title in able(outcome.artifact).items():
         score = outcome.engine
-        if name != outcome.artifact.target:
+        if name != wanted.judged_in:
             with closing(open_session(outcome.artifact, outcome.path, engine=name)) as session:
                 score = outcome.judge.score(session, title)
         rows.append(_row(f"INT8, {title}'s kernels", outcome.path.stat().st_size, outcome.judge, score))
@@ -77,6 +77,8 @@ def verdict(wanted: Request, outcome: Outcome) -> str:
         speeds = measure_speed(runs, frame)
     rows += ["", f"{'':<30}{'ms':>7}  against float32 on the same engine ({ROUNDS} interleaved rounds)"]
     rows += [f"{f'{s.engine}, {s.kind}':<30}{s.median_ms:>7.1f}  {s.ratio:.2f}x" for s in speeds]
+    rows += [f"{entry.title}, either file: not measured, {why}" for name, entry in engines().items()
+             if name in readers(outcome.artifact.target) and (why := entry.hindrance())]
     return "\n".join([*rows, "", conclusion(speeds, this_processor(), fusion(outcome.path))])
 
 

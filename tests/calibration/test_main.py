@@ -160,6 +160,8 @@ def test_the_verdict_has_a_row_for_every_file_and_engine_and_ends_with_a_decisio
                 "FP16 weights only", "ONNX Runtime, int8", "Verdict for this machine"):
         assert row in text
     assert "INT8, OpenVINO's kernels" in text or engines()["openvino"].hindrance()
+    if why := engines()["openvino-bf16"].hindrance():  # INT8 with bfloat16 between is a candidate where there is any
+        assert f"OpenVINO BF16, either file: not measured, {why}" in text
     heading = next(line for line in text.splitlines() if line.startswith("on 4 frames"))
     assert heading.split("  ")[-1].strip() == "worst frame"
     exact = next(line for line in text.splitlines() if line.startswith("float32 "))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from calibration.data.frames import drawn_frame
 from runtime import Segmenter
+from runtime.artifact import open_artifact
 from runtime.errors import UserError
-from runtime.sessions import engines, openvino_bf16
+from runtime.sessions import engines, open_session, openvino_bf16
 from tests import tiny
 
 pytest.importorskip("openvino")
@@ -22,6 +25,14 @@ def test_a_processor_without_bfloat16_is_named_and_no_other_arithmetic_is_taken(
     assert "no bfloat16" in engines()["openvino-bf16"].hindrance()
     monkeypatch.setattr(openvino_bf16, "capabilities", lambda: ["FP32", "BF16", "INT8"])
     assert engines()["openvino-bf16"].hindrance() == ""
+
+
+def test_an_int8_file_with_bfloat16_between_is_refused_with_the_same_reason(tmp_path, monkeypatch):
+    artifact, path = open_artifact(tiny.artifact(tmp_path))
+    int8 = dataclasses.replace(artifact, precision="int8", integers="unsigned")
+    monkeypatch.setattr(openvino_bf16, "capabilities", lambda: ["FP32", "INT8"])
+    with pytest.raises(UserError, match="openvino-bf16 was asked for, and this processor has no bfloat16"):
+        open_session(int8, path, engine="openvino-bf16")
 
 
 def test_the_engine_is_asked_for_bfloat16_and_for_the_threads(tmp_path, monkeypatch):
