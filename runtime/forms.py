@@ -21,16 +21,18 @@ class Form:
     """How pairs of QuantizeLinear and DequantizeLinear are set.
 
     Attributes:
-        integers: "signed" for symmetric int8 activations, or "unsigned" for uint8 ones with a zero-point. An engine
-            that reads one as the other computes nonsense, so that the artifact has this word.
+        integers: "signed" for symmetric int8 activations alone, or "unsigned" where uint8 ones occur. An engine that
+            reads one as the other computes nonsense, so that the artifact has this word.
         operators: ONNX operators that become integers.
         outputs: whether what an integer operator writes is rounded even where only float operators read it. Without
             that, an activation function right behind a convolution sees the sums as they are.
+        zero_points: whether uint8 with a zero-point stands for what has both signs, too; else that is symmetric int8.
     """
 
     integers: Integers
     operators: frozenset[str]
     outputs: bool
+    zero_points: bool = False
 
 
 PORTABLE = Form("signed", INTEGER_OPS, outputs=True)

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from runtime.artifact import Artifact
 from runtime.contract import Port, hold_against_engine
 from runtime.errors import MissingLibrary, UserError
-from runtime.forms import INTEGER_OPS, Form
+from runtime.forms import WEIGHTED, Form
 from runtime.sessions import Engine
 
 ENGINE = Engine("ONNX Runtime", reads=("onnx",), packages=("onnxruntime",), integers=("", "signed", "unsigned"),
-                form=Form("unsigned", INTEGER_OPS, outputs=True))
+                form=Form("unsigned", WEIGHTED, outputs=True, zero_points=True))
 
 
 def library() -> Any:

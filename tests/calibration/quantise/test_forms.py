@@ -54,14 +54,27 @@ def zeros(model):
 
 
 @pytest.mark.parametrize("engine", OWN)
-def test_activations_are_uint8_with_the_zero_where_the_range_has_it(graph, ranges, engine):
-    for name, zero in zeros(written(graph, ranges, engine)).items():
-        low, high = ranges[name]
-        assert zero.data_type == TensorProto.UINT8
-        if low == 0:
-            assert numpy_helper.to_array(zero) == 0
-        elif graph.producer[name].op_type == "Mul":
-            assert numpy_helper.to_array(zero) == pytest.approx(-255 * low / (high - low), abs=1)
+def test_what_is_never_negative_is_uint8_and_the_rest_as_the_form_has_it(graph, ranges, engine):
+    found = zeros(written(graph, ranges, engine))
+    for name, zero in found.items():
+        if ranges[name].low == 0:
+            assert (zero.data_type, numpy_helper.to_array(zero)) == (TensorProto.UINT8, 0)
+        else:
+            expected = TensorProto.UINT8 if engines()[engine].form.zero_points else TensorProto.INT8
+            assert zero.data_type == expected
+    assert any(ranges[name].low == 0 for name in found)
+    assert any(ranges[name].low < 0 for name in found)
+
+
+def test_a_float_operator_reads_what_a_float_operator_writes(graph):
+    product = next(layer.node for layer in graph.layers if layer.op == "Mul")
+    pool = next(layer.node for layer in graph.layers if layer.op == "GlobalAveragePool")
+    form = engines()[OWN[-1]].form
+    plan = Plan(frozenset({next(layer.node for layer in graph.layers if layer.role == "classifier")}), form=form)
+    nodes = {node.name: node for node in
+             int8_from_float(graph, dict.fromkeys(graph.float_tensors, Range(-1, 1)), plan).graph.node}
+    assert nodes[product].input[0] == graph.nodes[product].input[0]
+    assert nodes[pool].input[0] == graph.nodes[pool].input[0]
 
 
 @pytest.mark.parametrize("engine", OWN)
