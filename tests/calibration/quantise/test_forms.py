@@ -82,7 +82,8 @@ def test_a_relu_reads_the_sums_and_no_rounded_ones(graph, ranges, engine):
     model = written(graph, ranges, engine)
     relu = next(node for node in model.graph.node if node.op_type == "Relu")
     assert not relu.input[0].endswith("_dq")
-    assert f"{relu.output[0]}_q" in {name for node in model.graph.node for name in node.output}
+    if engines()[engine].form.outputs:
+        assert f"{relu.output[0]}_q" in {name for node in model.graph.node for name in node.output}
 
 
 def test_a_form_without_outputs_rounds_only_what_an_integer_operator_reads(graph):
