@@ -26,6 +26,7 @@ from calibration.quantise.ranges import collect
 from calibration.quantise.thresholds import choose as choose_thresholds
 from export.build import build
 from export.origins import find
+from export.origins.library import _logits as takes
 from export.origins.origin import Origin
 from export.request import Request
 from export.target import Job, target
@@ -92,8 +93,10 @@ def wanted(tmp_path_factory: pytest.TempPathFactory):  # a function of a name
 
 
 def _request(origin: Origin) -> Request:
-    edge = origin.spec.multiple
-    size = (64, 96) if 64 % edge == 0 and 96 % edge == 0 else (edge, edge) if edge > 64 else (edge, 2 * edge)
+    edge, network = origin.spec.multiple, origin.load()
+    fitting = (size for size in ((64, 96), (128, 192), (edge, 2 * edge), (edge, edge))
+               if size[0] % edge == size[1] % edge == 0 and takes(network, size))
+    size = next(fitting)  # smp's PAN halves its coarsest map three times, and 64 pixels are too few
     entry = dataclasses.replace(origin.spec, preprocess=dataclasses.replace(origin.spec.preprocess, size=size))
     networks = []
     for seed in (0, 1):
