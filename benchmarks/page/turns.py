@@ -48,7 +48,7 @@ def ratio(c: Candidate, base: Candidate) -> Interval:
 def lost(c: Candidate) -> str:
     """Points of mIoU below the network in torch; "" where that was not measured."""
     entry = c.others.get("accuracy")
-    return f"{entry.values['drop_points'] + 0.0:+.2f}" if entry and "drop_points" in entry.values else ""
+    return _signed(entry.values["drop_points"]) if entry and "drop_points" in entry.values else ""
 
 
 def kept(c: Candidate) -> str:
@@ -89,8 +89,13 @@ def _miou(c: Candidate) -> str:
 def _lost(c: Candidate) -> str:
     if not (text := lost(c)):
         return ""
-    low, high = (c.others["accuracy"].values[f"drop_{end}_points"] + 0.0 for end in ("low", "high"))
-    return f"{text} [{low:+.2f}, {high:+.2f}]"
+    low, high = (_signed(c.others["accuracy"].values[f"drop_{end}_points"]) for end in ("low", "high"))
+    return f"{text} [{low}, {high}]"
+
+
+def _signed(points: float) -> str:
+    """Two digits with a sign, which is + for nothing."""
+    return f"{round(points, 2) + 0.0:+.2f}"
 
 
 def _complaints(candidates: Sequence[Candidate]) -> list[str]:

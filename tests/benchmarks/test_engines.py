@@ -12,7 +12,7 @@ from benchmarks import engines
 from benchmarks.engines import Offer, candidates, main, measured, offer, summary, timed
 from benchmarks.measurement import append
 from benchmarks.page.candidates import joined
-from benchmarks.page.turns import ratio, refusals, table
+from benchmarks.page.turns import lost, ratio, refusals, table
 from benchmarks.page.verdict import verdict
 from benchmarks.plan import Sweep, SweepItem, forms
 from export.target import targets
@@ -131,6 +131,11 @@ def test_times_of_one_run_are_compared_round_by_round() -> None:
     assert ratio(b, a) == (2.0, 2.0, 2.0)  # whatever the machine did meanwhile
     other = replace(b, latency=replace(b.latency, details={**b.latency.details, "run": "another"}))
     assert ratio(other, a)[1] < 2.0 < ratio(other, a)[2]
+
+
+def test_less_than_nothing_lost_that_rounds_to_nothing_has_no_minus() -> None:
+    right = replace(rows.accuracy("net"), values={**rows.accuracy("net").values, **LOST, "drop_points": -0.0003})
+    assert lost(joined([rows.latency("net"), right])[0]) == "+0.00"
 
 
 def test_one_reason_is_told_once() -> None:
