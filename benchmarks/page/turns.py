@@ -61,7 +61,7 @@ def refusals(entries: Sequence[Measurement]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for entry in entries:
         by_reason.setdefault(entry.details["reason"], []).append(f"{entry.variant} {entry.engine or entry.target}")
-    return [f"refused: {', '.join(what)}: {reason}" for reason, what in by_reason.items()]
+    return [f"refused: {', '.join(dict.fromkeys(what))}: {reason}" for reason, what in by_reason.items()]
 
 
 def sentence(decision: Verdict) -> str:
