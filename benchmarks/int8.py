@@ -91,7 +91,7 @@ def made(candidate: SweepItem, sweep: Sweep, say: Say) -> Path:
 
     from benchmarks.sweep import exported
     from calibration.data.coverage import choose
-    from calibration.recipe import Request
+    from calibration.recipe import CalibrationRequest
     from runtime.artifact import json_path, open_artifact, publish
     from runtime.sessions import installed
 
@@ -100,7 +100,7 @@ def made(candidate: SweepItem, sweep: Sweep, say: Say) -> Path:
     artifact, source = open_artifact(exported(dataclasses.replace(candidate, precision="fp32", form=""), sweep, say))
     if sweep.calibration is None:
         raise UserError(f"{candidate} needs images to calibrate with", try_="--calibration DIR")
-    chosen = choose(sweep.calibration, Request.frames, artifact.preprocess)
+    chosen = choose(sweep.calibration, CalibrationRequest.frames, artifact.preprocess)
     record = {"quantiser": candidate.form, "fingerprint": chosen.fingerprint, "frames": len(chosen.paths),
               "from_sha256": artifact.sha256}
     wanted = dataclasses.replace(

@@ -17,7 +17,7 @@ from runtime.errors import UserError
 from runtime.files import write_text
 
 if TYPE_CHECKING:
-    from calibration.recipe import Outcome, Request
+    from calibration.recipe import CalibrationRequest, CalibrationResult
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
 IMPROVEMENTS = ("equalise", "rounding", "bias")
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(args: argparse.Namespace) -> int:
     cli.need("quantising", "calibration", "onnx")
-    from calibration.recipe import Request, build
+    from calibration.recipe import CalibrationRequest, build
     from calibration.source import float_artifact
 
     if args.qat is not None:
@@ -70,9 +70,9 @@ def _command(args: argparse.Namespace) -> int:
     options = ["--weights", args.weights] if args.weights else []
     options += ["--size", f"{args.size[0]}x{args.size[1]}"] if args.size else []
     artifact, engine = float_artifact(args.network, args.out, options)
-    wanted = Request(artifact, engine, args.data, args.out, args.method, args.frames, args.allow_few,
-                     args.weight_bits, frozenset(args.improve), args.max_drop, args.max_ms,
-                     args.judge, args.qat or 0, args.engine or "", args.ray)
+    wanted = CalibrationRequest(artifact, engine, args.data, args.out, args.method, args.frames, args.allow_few,
+                                args.weight_bits, frozenset(args.improve), args.max_drop, args.max_ms,
+                                args.judge, args.qat or 0, args.engine or "", args.ray)
     outcome = build(wanted, say=print)
     _warn_of_saturation(outcome)
     if args.sensitivity:
@@ -116,7 +116,7 @@ def _by_its_exporter(args: argparse.Namespace) -> int:
     words = [f"export.{args.engine}", args.network, "--precision", "int8", "--calibration", str(data.images),
              "--out", str(args.out), *(["--weights", args.weights] if args.weights else []),
              *(["--size", f"{args.size[0]}x{args.size[1]}"] if args.size else []),
-             *(["--data", str(data.exam)] if data.labelled else []), *(["--allow-few"] if args.allow_few else []),
+             *(["--data", str(data.held_out)] if data.labelled else []), *(["--allow-few"] if args.allow_few else []),
              *(["--max-drop", str(args.max_drop)] if args.max_drop is not None else [])]
     run_exporter(words, show=print)
     return 0
@@ -135,7 +135,7 @@ def _check_qat(args: argparse.Namespace) -> None:
                         "itself", try_="--improve equalise, or --improve without a word")
 
 
-def _warn_of_saturation(outcome: Outcome) -> None:
+def _warn_of_saturation(outcome: CalibrationResult) -> None:
     """Say so when what is lost here is the kernels' doing rather than the model's."""
     from calibration.judge.processor import this_processor
 
@@ -146,17 +146,17 @@ def _warn_of_saturation(outcome: Outcome) -> None:
               "is right for phones and GPUs; for this kind of processor make another one with --weight-bits 7.")
 
 
-def _sensitivity(wanted: Request, outcome: Outcome) -> None:
+def _sensitivity(wanted: CalibrationRequest, outcome: CalibrationResult) -> None:
     from calibration.judge import sensitivity
     from calibration.recipe import SENSITIVITY_FRAMES
     from runtime.parcel import packed
 
     ready = outcome.prepared
-    exam = ready.exam.part(SENSITIVITY_FRAMES)
-    key = hashlib.sha256("\0".join([outcome.artifact.sha256, *exam.names]).encode()).hexdigest()[:16]
+    held_out = ready.held_out.part(SENSITIVITY_FRAMES)
+    key = hashlib.sha256("\0".join([outcome.artifact.sha256, *held_out.names]).encode()).hexdigest()[:16]
     cache = wanted.out / ".calibration" / f"sensitivity-{key}.json"
     quantised = sensitivity.Quantised(ready.graph, ready.thresholds, ready.plan, wanted.artifact,
-                                      packed(wanted.engine) if wanted.ray else wanted.engine, exam)
+                                      packed(wanted.engine) if wanted.ray else wanted.engine, held_out)
     report = sensitivity.measure(quantised, cache, wanted.ray)
     path = outcome.path.with_suffix(".sensitivity.json")
     write_text(path, sensitivity.to_json(report))

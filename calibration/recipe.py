@@ -20,7 +20,7 @@ from calibration.judge.budget import Kept, Trial, int8_share, searched
 from calibration.judge.costs import price, whole_ms
 from calibration.judge.engines import Simulated
 from calibration.judge.lint import lint
-from calibration.judge.measure import Exam, Judge, Score, find_data, read_exam
+from calibration.judge.measure import HeldOut, Judge, Score, find_data, read_held_out
 from calibration.judge.processor import this_processor
 from calibration.quantise.bias import corrected
 from calibration.quantise.equalise import equalised
@@ -53,7 +53,7 @@ ENGINES_AGREE = 0.995
 
 
 @dataclass(frozen=True)
-class Request:
+class CalibrationRequest:
     """What is to be quantised, and how.
 
     Attributes:
@@ -67,7 +67,7 @@ class Request:
         improve: any of "equalise", "rounding", "bias".
         max_drop: budget, in points of mIoU, or % of pixels without labels; None for none.
         max_ms: how long a frame may take in the engine `made_for`; None for any time.
-        exam: frames to judge on at most.
+        judge_on: frames to judge on at most.
         epochs: of quantisation-aware fine-tuning; 0 for none.
         made_for: the engine in whose best form the file is written; "" for all engines.
         ray: the cluster to find ranges on, as `runtime.cluster` names it; None for this process.
@@ -84,7 +84,7 @@ class Request:
     improve: frozenset[str] = frozenset({"equalise"})
     max_drop: float | None = None
     max_ms: float | None = None
-    exam: int = 200
+    judge_on: int = 200
     epochs: int = 0
     made_for: str = ""
     ray: str | None = None
@@ -118,25 +118,25 @@ class Prepared:
         thresholds: of its activations.
         plan: everything that may be INT8.
         chosen: the calibration frames.
-        exam: the frames to judge on.
+        held_out: the frames to judge on.
     """
 
     graph: FloatGraph
     thresholds: dict[str, Range]
     plan: Plan
     chosen: Chosen
-    exam: Exam
+    held_out: HeldOut
 
 
-def prepare(wanted: Request, say: Say) -> Prepared:
+def prepare(wanted: CalibrationRequest, say: Say) -> Prepared:
     """Choose frames, find ranges, and carry out the improvements asked for."""
     cache = wanted.out / ".calibration"
     graph = FloatGraph(load_onnx(wanted.engine))
     data = find_data(wanted.data)
     chosen = choose(data.images, wanted.frames, wanted.artifact.preprocess, allow_few=wanted.allow_few)
-    exam = read_exam(data, chosen, wanted.artifact, wanted.exam)
+    held_out = read_held_out(data, chosen, wanted.artifact, wanted.judge_on)
     say(f"{len(chosen.paths)} calibration frames of {data.images} (fingerprint {chosen.fingerprint[:12]}), "
-        f"judged on {len(exam.names)} others, {'with' if exam.labels else 'without'} labels")
+        f"judged on {len(held_out.names)} others, {'with' if held_out.labels else 'without'} labels")
     if "equalise" in wanted.improve:
         graph = equalised(graph, chosen)
     seen = collect(graph, chosen, cache, wanted.ray)
@@ -149,11 +149,11 @@ def prepare(wanted: Request, say: Say) -> Prepared:
         plan = rounded(graph, thresholds, plan, chosen)
     if "bias" in wanted.improve:
         graph = corrected(graph, thresholds, plan, chosen)
-    return Prepared(graph, thresholds, plan, chosen, exam)
+    return Prepared(graph, thresholds, plan, chosen, held_out)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CalibrationResult:
     """An INT8 artifact that has been written, and what it was judged by."""
 
     path: Path
@@ -170,7 +170,7 @@ def _reopened(artifact: Artifact, path: Path) -> Artifact:
     return artifact
 
 
-def build(wanted: Request, say: Say = lambda line: None, accept: Accept = _reopened) -> Outcome:
+def build(wanted: CalibrationRequest, say: Say = lambda line: None, accept: Accept = _reopened) -> CalibrationResult:
     """Quantise, judge, and write.
 
     Args:
@@ -183,7 +183,7 @@ def build(wanted: Request, say: Say = lambda line: None, accept: Accept = _reope
             was learnt; nothing is written.
     """
     ready = prepare(wanted, say)
-    judge = Judge(wanted.artifact, OnnxSession(wanted.engine), ready.exam)
+    judge = Judge(wanted.artifact, OnnxSession(wanted.engine), ready.held_out)
     learnt = dict[str, Any]()
     if wanted.epochs:
         ready, learnt = _fine_tuned(wanted, ready, judge, say)
@@ -201,7 +201,7 @@ def build(wanted: Request, say: Say = lambda line: None, accept: Accept = _reope
         say(f"INT8, {name}: {describe(judge, score)}")
     held = engine if wanted.made_for else simulated
     if wanted.max_drop is not None and judge.drop(held) > wanted.max_drop:
-        raise GateFailed(f"on all {len(judge.exam.names)} frames INT8 loses {judge.drop(held):.2f} {judge.unit}, "
+        raise GateFailed(f"on all {len(judge.held_out.names)} frames INT8 loses {judge.drop(held):.2f} {judge.unit}, "
                          f"{wanted.max_drop} is allowed (the search saw {SEARCH_FRAMES} frames); nothing was written",
                          try_=f"--max-drop {wanted.max_drop / 2:g}, which searches with a margin")
     alike = _between(engine, simulated).agreement.mean()
@@ -211,10 +211,10 @@ def build(wanted: Request, say: Say = lambda line: None, accept: Accept = _reope
                          f"{ENGINES_AGREE:.1%} are required of a fine-tuned network; nothing was written")
     artifact = _describe(wanted, ready, plan, kept, judge, simulated, engine, learnt)
     artifact = publish(artifact, wanted.path, lambda temporary: onnx.save_model(model, temporary), accept)
-    return Outcome(wanted.path, artifact, ready, judge, simulated, engine, kept)
+    return CalibrationResult(wanted.path, artifact, ready, judge, simulated, engine, kept)
 
 
-def _fine_tuned(wanted: Request, ready: Prepared, judge: Judge, say: Say) -> tuple[Prepared, dict[str, Any]]:
+def _fine_tuned(wanted: CalibrationRequest, ready: Prepared, judge: Judge, say: Say) -> tuple[Prepared, dict[str, Any]]:
     """What fine-tuning makes of a network, and the artifact's record of it; says what there was before."""
     train = training_folder(wanted.data)
     before = judge.score(Simulated(int8_from_float(ready.graph, ready.thresholds, ready.plan)), "before fine-tuning")
@@ -240,10 +240,10 @@ def drop_in_words(judge: Judge, score: Score) -> str:
     return f"{drop} [{low}, {high}]"
 
 
-def _trial(wanted: Request, ready: Prepared) -> Trial:
+def _trial(wanted: CalibrationRequest, ready: Prepared) -> Trial:
     """Plans are tried in the engine that the file is made for; in simulation, at MACs for a price, where it is made for
     all."""
-    judge = Judge(wanted.artifact, OnnxSession(wanted.engine), ready.exam.part(SEARCH_FRAMES))
+    judge = Judge(wanted.artifact, OnnxSession(wanted.engine), ready.held_out.part(SEARCH_FRAMES))
 
     def graph(kept: frozenset[str]) -> onnx.ModelProto:
         return int8_from_float(ready.graph, ready.thresholds,
@@ -257,14 +257,14 @@ def _trial(wanted: Request, ready: Prepared) -> Trial:
 
     if not wanted.made_for:
         macs = {layer.node: float(layer.macs) for layer in ready.graph.layers}
-        return Trial(simulated, macs, None, judge.unit, len(judge.exam.names))
+        return Trial(simulated, macs, None, judge.unit, len(judge.held_out.names))
     frame = ready.chosen.read(0)
     return Trial(executed, price(ready.graph, graph(frozenset()), wanted.made_for, frame),
                  lambda kept: whole_ms(wanted.artifact, graph(kept), wanted.made_for, frame),
-                 judge.unit, len(judge.exam.names))
+                 judge.unit, len(judge.held_out.names))
 
 
-def scored(wanted: Request, judge: Judge, model: onnx.ModelProto, label: str = "") -> Score:
+def scored(wanted: CalibrationRequest, judge: Judge, model: onnx.ModelProto, label: str = "") -> Score:
     """How a graph does in the engine that it is judged in."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
@@ -273,13 +273,13 @@ def scored(wanted: Request, judge: Judge, model: onnx.ModelProto, label: str = "
             return judge.score(session, label)
 
 
-def _describe(wanted: Request, ready: Prepared, plan: Plan, kept: tuple[Kept, ...], judge: Judge, simulated: Score,
-              engine: Score, learnt: dict[str, Any]) -> Artifact:
+def _describe(wanted: CalibrationRequest, ready: Prepared, plan: Plan, kept: tuple[Kept, ...], judge: Judge,
+              simulated: Score, engine: Score, learnt: dict[str, Any]) -> Artifact:
     kernels = f"int8 in {engines()[wanted.judged_in].title}'s integer kernels"
-    checks = tuple(_check(step, score, judge.exam) for step, score in (
+    checks = tuple(_check(step, score, judge.held_out) for step, score in (
         ("int8 simulated in float vs fp32", simulated), (f"{kernels} vs fp32", engine),
         (f"{kernels} vs simulated", _between(engine, simulated))))
-    figures: dict[str, Any] = {"frames": len(judge.exam.names), "unit": judge.unit, "processor":
+    figures: dict[str, Any] = {"frames": len(judge.held_out.names), "unit": judge.unit, "processor":
                                this_processor().describe()}
     for name, score in (("float", judge.reference), ("simulated", simulated), ("engine", engine)):
         figures[name] = {"miou": score.miou, "drop": judge.drop(score), "interval": list(judge.drop_interval(score))}
@@ -303,7 +303,7 @@ def _between(engine: Score, simulated: Score) -> Score:
     return Score(np.array([np.mean(a == b) for a, b in zip(engine.masks, simulated.masks)]), engine.counts, ())
 
 
-def _check(step: str, score: Score, exam: Exam) -> Check:
+def _check(step: str, score: Score, held_out: HeldOut) -> Check:
     worst = int(np.argmin(score.agreement))
-    return Check(step, None, None, None, float(score.agreement.mean()), exam.names[worst],
-                 float(score.agreement[worst]), len(exam.names))
+    return Check(step, None, None, None, float(score.agreement.mean()), held_out.names[worst],
+                 float(score.agreement[worst]), len(held_out.names))

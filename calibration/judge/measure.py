@@ -27,8 +27,8 @@ Mask = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Exam:
-    """Frames to judge on.
+class HeldOut:
+    """Frames that ranges were not learnt from, to judge on.
 
     Attributes:
         names: of the frames.
@@ -40,20 +40,20 @@ class Exam:
     frames: tuple[Frame, ...]
     labels: tuple[Mask, ...] = ()
 
-    def part(self, count: int) -> Exam:
+    def part(self, count: int) -> HeldOut:
         """At most `count` of the frames, spread over all."""
         indices = evenly_spaced([Path(str(i)) for i in range(len(self.frames))], count)
         picked = [int(str(i)) for i in indices]
-        return Exam(tuple(self.names[i] for i in picked), tuple(self.frames[i] for i in picked),
-                    tuple(self.labels[i] for i in picked) if self.labels else ())
+        return HeldOut(tuple(self.names[i] for i in picked), tuple(self.frames[i] for i in picked),
+                       tuple(self.labels[i] for i in picked) if self.labels else ())
 
 
 @dataclass(frozen=True)
 class Data:
-    """What `--data` holds: images to choose calibration frames from, and where the exam's frames are."""
+    """What `--data` holds: images to choose calibration frames from, and where the frames to judge on are."""
 
     images: Path
-    exam: Path
+    held_out: Path
     labelled: bool
 
 
@@ -76,7 +76,7 @@ def find_data(folder: Path) -> Data:
     return Data(folder, folder, False)
 
 
-def read_exam(data: Data, chosen: Chosen, artifact: Artifact, count: int) -> Exam:
+def read_held_out(data: Data, chosen: Chosen, artifact: Artifact, count: int) -> HeldOut:
     """Read the frames to judge on: at most `count`, spread over all that were not calibrated on.
 
     Raises:
@@ -84,24 +84,24 @@ def read_exam(data: Data, chosen: Chosen, artifact: Artifact, count: int) -> Exa
     """
     used = set(chosen.paths)
     if data.labelled:
-        pairs = [pair for pair in find_pairs(data.exam) if pair.image not in used]
+        pairs = [pair for pair in find_pairs(data.held_out) if pair.image not in used]
         keep = set(evenly_spaced([pair.image for pair in pairs], count))
         rows = list(read_pairs([pair for pair in pairs if pair.image in keep], label_map("own", artifact.classes)))
         names, frames, labels = (tuple(column) for column in zip(*rows)) if rows else ((), (), ())
-        exam = Exam(names, frames, labels)
+        held_out = HeldOut(names, frames, labels)
     else:
-        folder = data.exam / "images" if (data.exam / "images").is_dir() else data.exam
+        folder = data.held_out / "images" if (data.held_out / "images").is_dir() else data.held_out
         paths = evenly_spaced([path for path in image_paths(folder) if path not in used], count)
-        exam = Exam(tuple(path.name for path in paths), tuple(read_image(path) for path in paths))
-    if not exam.frames:
+        held_out = HeldOut(tuple(path.name for path in paths), tuple(read_image(path) for path in paths))
+    if not held_out.frames:
         raise UserError(f"all {len(used)} images of {data.images} are calibrated on, none is left to judge by",
                         try_=f"--frames {max(len(used) * 3 // 4, 1)}")
-    return exam
+    return held_out
 
 
 @dataclass(frozen=True)
 class Score:
-    """How one engine did on an exam.
+    """How one engine did on the held-out frames.
 
     Attributes:
         agreement: [N], share of each frame's pixels with the float network's class.
@@ -120,16 +120,16 @@ class Score:
 
 
 class Judge:
-    """Runs engines on an exam and compares them with the float network.
+    """Runs engines on held-out frames and compares them with the float network.
 
     Args:
         artifact: the float artifact, which says what a mask is.
         reference: the float engine.
-        exam: the frames.
+        held_out: the frames.
     """
 
-    def __init__(self, artifact: Artifact, reference: Session, exam: Exam, label: str = "float masks") -> None:
-        self.exam = exam
+    def __init__(self, artifact: Artifact, reference: Session, held_out: HeldOut, label: str = "float masks") -> None:
+        self.held_out = held_out
         self._artifact = artifact
         self._float = self._masks(reference, label)
         self.reference = self.score_masks(self._float)
@@ -142,7 +142,7 @@ class Judge:
         """Compare class maps, one per frame."""
         classes = len(self._artifact.classes)
         return Score(np.array([np.mean(a == b) for a, b in zip(masks, self._float)]),
-                     np.array([confusion(label, mask, classes) for label, mask in zip(self.exam.labels, masks)]),
+                     np.array([confusion(label, mask, classes) for label, mask in zip(self.held_out.labels, masks)]),
                      tuple(masks))
 
     def drop(self, score: Score) -> float:
@@ -154,24 +154,25 @@ class Judge:
     @property
     def unit(self) -> str:
         """What `drop` counts."""
-        return "points of mIoU" if self.exam.labels else "% of pixels"
+        return "points of mIoU" if self.held_out.labels else "% of pixels"
 
     def accuracy(self, score: Score) -> Accuracy:
         """The score as calibration.judge.accuracy's record (without boundary figures)."""
         classes = self._artifact.classes
-        return Accuracy(classes, self.exam.names, score.counts, np.zeros((len(self.exam.names), len(classes), 2), int))
+        names = self.held_out.names
+        return Accuracy(classes, names, score.counts, np.zeros((len(names), len(classes), 2), int))
 
     def drop_interval(self, score: Score) -> tuple[float, float]:
         """95 % bootstrap interval of `drop`: the same frames are drawn for both, so that what is hard for both
         cancels."""
-        if self.exam.labels:
+        if self.held_out.labels:
             low, high = drop_interval(score.counts, self.reference.counts)
             return 100 * low, 100 * high
-        n = len(self.exam.names)
+        n = len(self.held_out.names)
         values = 100 * (1 - bootstrap.draws(n) @ score.agreement / n)
         return bootstrap.interval(values)
 
     def _masks(self, session: Session, label: str) -> list[Mask]:
         segmenter = Segmenter(self._artifact, session)
-        frames: Any = self.exam.frames
+        frames: Any = self.held_out.frames
         return [segmenter(frame).mask for frame in (progress(frames, len(frames), label) if label else frames)]

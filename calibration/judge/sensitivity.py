@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from calibration.judge.engines import Simulated
-from calibration.judge.measure import Exam, Judge
+from calibration.judge.measure import HeldOut, Judge
 from calibration.quantise.graph import ACTIVATIONS, FloatGraph, Layer
 from calibration.quantise.quantize import Plan, int8_from_float
 from calibration.quantise.thresholds import Range
@@ -73,7 +73,7 @@ class Quantised:
         thresholds: of its activations.
         plan: what is INT8 when nothing is spared, with its roundings.
         artifact, engine: the float network that it is compared with.
-        exam: few frames: the graph is built and run twice for each layer.
+        held_out: few frames: the graph is built and run twice for each layer.
     """
 
     graph: FloatGraph
@@ -81,7 +81,7 @@ class Quantised:
     plan: Plan
     artifact: Artifact
     engine: Path | Parcel
-    exam: Exam
+    held_out: HeldOut
 
 
 Loss = tuple[float, float]
@@ -110,14 +110,14 @@ def measure(quantised: Quantised, cache: Path, ray: str | None = None) -> Report
         done[layer.node] = [*found[0][0], *(found[1][0] if layer.macs else (None, None))]
         _save(cache, done)
     rows = [Sensitivity(layer, *done[layer.node]) for layer in wanted]  # type: ignore[arg-type]
-    return Report(unit, len(quantised.exam.names), changed, drop, tuple(rows))
+    return Report(unit, len(quantised.held_out.names), changed, drop, tuple(rows))
 
 
 def _losses(quantised: Quantised) -> Callable[[tuple[frozenset[str], ...]], list[tuple[Loss, str]]]:
     """A function from sets of nodes to what is lost, and its unit, when each set alone is INT8."""
     q = quantised
     engine = q.engine.unpacked() if isinstance(q.engine, Parcel) else q.engine
-    judge = Judge(q.artifact, OnnxSession(engine), q.exam)
+    judge = Judge(q.artifact, OnnxSession(engine), q.held_out)
 
     def loss(nodes: frozenset[str]) -> tuple[Loss, str]:
         score = judge.score(Simulated(int8_from_float(q.graph, q.thresholds, dataclasses.replace(q.plan, nodes=nodes))))

@@ -21,7 +21,7 @@ from calibration.judge.engines import Simulated
 from calibration.judge.measure import Judge, Score
 from calibration.judge.processor import Processor, this_processor
 from calibration.quantise.quantize import Plan, int8_from_float
-from calibration.recipe import Outcome, Request, drop_in_words
+from calibration.recipe import CalibrationRequest, CalibrationResult, drop_in_words
 from calibration.source import load_onnx
 from runtime.artifact import Artifact
 from runtime.cli import progress
@@ -54,7 +54,7 @@ class Speed:
     ratio: float
 
 
-def verdict(wanted: Request, outcome: Outcome) -> str:
+def verdict(wanted: CalibrationRequest, outcome: CalibrationResult) -> str:
     """Compare, and say plainly which file to ship on this machine. For people; several lines."""
     rows = ["", _heading(outcome.judge)]
     rows.append(_row("float32", wanted.engine.stat().st_size, outcome.judge, outcome.judge.reference))
@@ -67,7 +67,7 @@ def verdict(wanted: Request, outcome: Outcome) -> str:
         rows.append(_row(f"INT8, {title}'s kernels", outcome.path.stat().st_size, outcome.judge, score))
     for name, model in _small(outcome).items():
         rows.append(_row(name, model.ByteSize(), outcome.judge, outcome.judge.score(Simulated(model), name)))
-    frame = wanted.artifact.preprocess(outcome.judge.exam.frames[0])
+    frame = wanted.artifact.preprocess(outcome.judge.held_out.frames[0])
     with ExitStack() as stack:
         runs: dict[tuple[str, str], Run] = {}
         for name, title in able(outcome.artifact).items():
@@ -165,8 +165,8 @@ def able(artifact: Artifact) -> dict[str, str]:
 
 
 def _heading(judge: Judge) -> str:
-    labelled = f"{'mIoU [95 %]':>25}{'drop [95 %]':>23}" if judge.exam.labels else ""
-    return f"{f'on {len(judge.exam.names)} frames':<30}{'MB':>7}{labelled}{'same class':>12}{'worst frame':>13}"
+    labelled = f"{'mIoU [95 %]':>25}{'drop [95 %]':>23}" if judge.held_out.labels else ""
+    return f"{f'on {len(judge.held_out.names)} frames':<30}{'MB':>7}{labelled}{'same class':>12}{'worst frame':>13}"
 
 
 def _row(name: str, size: int, judge: Judge, score: Score) -> str:
@@ -178,7 +178,7 @@ def _row(name: str, size: int, judge: Judge, score: Score) -> str:
     return row + f"{score.agreement.mean():>12.2%}{score.agreement.min():>13.2%}"
 
 
-def _small(outcome: Outcome) -> dict[str, onnx.ModelProto]:
+def _small(outcome: CalibrationResult) -> dict[str, onnx.ModelProto]:
     """The files for those who need a small one only: weights stored small, arithmetic in float32."""
     ready = outcome.prepared
     return {"INT8 weights only": int8_from_float(ready.graph, {}, Plan(ready.plan.nodes, activations=False)),

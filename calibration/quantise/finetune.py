@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Job:
+class FinetuneJob:
     """What the trainer is told, as a JSON file.
 
     Attributes:
@@ -50,7 +50,7 @@ class Job:
     epochs: int
 
     @classmethod
-    def read(cls, path: Path) -> Job:
+    def read(cls, path: Path) -> FinetuneJob:
         """From the file that `write` wrote."""
         values = json.loads(path.read_text(encoding="utf-8"))
         height, width = values["size"]
@@ -100,7 +100,8 @@ def fine_tuned(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, a
         before, after, order = (Path(folder) / name for name in ("before.onnx", "after.onnx", "job.json"))
         onnx.save_model(graph.model, before)
         grids = grids_from_thresholds(graph, thresholds, quantised_tensors(graph, plan))
-        Job(str(before), str(after), str(train), artifact.classes, artifact.preprocess.size, artifact.output.layout,
+        FinetuneJob(
+            str(before), str(after), str(train), artifact.classes, artifact.preprocess.size, artifact.output.layout,
             {name: grid.scale for name, grid in grids.items()},
             tuple(sorted(plan.nodes)), plan.weight_bits, epochs).write(order)
         try:

@@ -34,7 +34,7 @@ INT8_TAG = np.uint32(0x000D4B38)
 
 
 @dataclass(frozen=True)
-class Layer:
+class NcnnLayer:
     """One line of a `.param` file.
 
     Attributes:
@@ -50,7 +50,7 @@ class Layer:
     values: Mapping[str, str]
 
     @classmethod
-    def of(cls, line: str) -> Layer:
+    def of(cls, line: str) -> NcnnLayer:
         """Read a line."""
         kind, name, reads, makes, *rest = line.split()
         ends = int(reads), int(reads) + int(makes)
@@ -66,7 +66,7 @@ class Layer:
                          *(f"{key}={value}" for key, value in self.values.items())])
 
 
-PLAIN: dict[str, Callable[[Layer], int]] = {
+PLAIN: dict[str, Callable[[NcnnLayer], int]] = {
     "BatchNorm": lambda layer: 4 * layer.number(0),  # slope, mean, variance, bias
     "MemoryData": lambda layer: prod(max(layer.number(key), 1) for key in (0, 1, 11, 2))}  # w, h, d, c
 """Layers that have float32 values and nothing else in the `.bin`: how many."""
@@ -81,9 +81,9 @@ SILENT = {"Input", "BinaryOp", "UnaryOp", "Split", "ReLU", "HardSwish", "HardSig
 """Layers with nothing in the `.bin`."""
 
 
-def layers_of(folder: Path) -> list[Layer]:
+def layers_of(folder: Path) -> list[NcnnLayer]:
     """The network's layers, in the order of computation, which is that of the `.bin`."""
-    return [Layer.of(line) for line in (folder / PARAM).read_text(encoding="utf-8").splitlines()[2:]]
+    return [NcnnLayer.of(line) for line in (folder / PARAM).read_text(encoding="utf-8").splitlines()[2:]]
 
 
 def observed(folder: Path, frames: Iterable[Frame]) -> dict[str, Magnitudes]:
@@ -139,7 +139,7 @@ def int8_from_float(folder: Path, seen: Mapping[str, Magnitudes], out: Path) -> 
     (out / BIN).write_bytes(b"".join(part.tobytes() for part in parts))
 
 
-def _stored(layer: Layer) -> int:
+def _stored(layer: NcnnLayer) -> int:
     """How many 32-bit values a float layer has in the `.bin`, tag included."""
     if layer.kind in INTEGER:
         weights, bias, _ = INTEGER[layer.kind]
@@ -152,7 +152,7 @@ def _stored(layer: Layer) -> int:
     return 0
 
 
-def _integers(layer: Layer, values: npt.NDArray[np.float32], top: float) -> Iterator[npt.NDArray[Any]]:
+def _integers(layer: NcnnLayer, values: npt.NDArray[np.float32], top: float) -> Iterator[npt.NDArray[Any]]:
     """A layer's arrays in INT8: tag, integers (to a multiple of four bytes), bias, scales of weights and of input."""
     count = layer.number(INTEGER[layer.kind][0])
     weights, bias = values[1:1 + count].reshape(layer.number(0), -1), values[1 + count:]

@@ -92,8 +92,8 @@ def quantised(job: Job) -> Path:
     float_job = dataclasses.replace(job, request=dataclasses.replace(job.request, precision="fp32"), calibration=None,
                                     data=None)
     artifact, path = open_artifact(build("onnx", float_job))
-    wanted = recipe.Request(artifact, path, job.calibration, job.out, allow_few=job.allow_few, exam=JUDGED,
-                            made_for=job.form)
+    wanted = recipe.CalibrationRequest(artifact, path, job.calibration, job.out, allow_few=job.allow_few,
+                                       judge_on=JUDGED, made_for=job.form)
     return recipe.build(wanted, say=job.say, accept=partial(_held, job)).path
 
 

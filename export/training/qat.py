@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.quantise.finetune import Job
+from calibration.quantise.finetune import FinetuneJob
 from export.training.recipe import Recipe
 from runtime import cli
 from runtime.errors import GateFailed
@@ -35,12 +35,12 @@ CLOSE = 1e-3
 """Largest difference of a logit between torch and ONNX Runtime, as a share of the largest logit."""
 
 
-def recipe(job: Job) -> Recipe:
+def recipe(job: FinetuneJob) -> Recipe:
     """The numbers that differ from a training: whole frames, no weight decay, and `RATE`."""
     return Recipe(epochs=job.epochs, rate=RATE, decay=0.0, crop=job.size, weights="calibrated", teacher="float32")
 
 
-def fine_tune(job: Job, show: Callable[[str], None]) -> list[float]:
+def fine_tune(job: FinetuneJob, show: Callable[[str], None]) -> list[float]:
     """Train the job's graph, and write it.
 
     Args:
@@ -91,7 +91,7 @@ def fitted(sample: Sample, size: tuple[int, int]) -> Sample:
     return dataclasses.replace(sample, image=np.asarray(image, np.uint8), label=np.asarray(label, np.uint8))
 
 
-def _check(network: RoundedGraph, graph: FloatGraph, job: Job) -> None:
+def _check(network: RoundedGraph, graph: FloatGraph, job: FinetuneJob) -> None:
     """Hold the graph in torch against the graph in ONNX Runtime, on a drawn frame."""
     import numpy as np
     import torch
@@ -110,7 +110,7 @@ def _check(network: RoundedGraph, graph: FloatGraph, job: Job) -> None:
                          f"{CLOSE:.0e} is allowed: what would be trained is another network")
 
 
-def _spec(job: Job) -> ModelSpec:
+def _spec(job: FinetuneJob) -> ModelSpec:
     """What the trainer asks of a network; its normalisation is in the graph."""
     from export.spec import Classes, ModelSpec, Preprocess
 
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(args: argparse.Namespace) -> int:
     cli.need("fine-tuning", "export", "onnx", "torch")
-    losses = fine_tune(Job.read(args.job), lambda text: print(text, flush=True))
+    losses = fine_tune(FinetuneJob.read(args.job), lambda text: print(text, flush=True))
     print(" ".join(f"{loss:.5f}" for loss in losses))
     return 0
 

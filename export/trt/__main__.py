@@ -93,13 +93,13 @@ def _exported(args: argparse.Namespace) -> Path:
 
 def _calibrated(args: argparse.Namespace, source: Path) -> Path:
     """The portable INT8 artifact of a float32 one; itself where it is INT8 already."""
-    from calibration.recipe import Request, build
+    from calibration.recipe import CalibrationRequest, build
     from export.onnx.exporter import JUDGED
 
     artifact, engine = open_artifact(source)
     if artifact.precision == "int8":
         return source
-    return build(Request(artifact, engine, _images(args), args.out, exam=JUDGED), say=print).path
+    return build(CalibrationRequest(artifact, engine, _images(args), args.out, judge_on=JUDGED), say=print).path
 
 
 def _images(args: argparse.Namespace) -> Path:

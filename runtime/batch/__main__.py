@@ -16,7 +16,7 @@ from runtime.workers import TRIES, Crew, Processes
 
 if TYPE_CHECKING:
     from runtime.batch.driver import Summary
-    from runtime.batch.worker import Job
+    from runtime.batch.worker import BatchJob
 
 _SHOWN = 20
 """Failures that are listed; the manifest has all."""
@@ -51,7 +51,7 @@ def _command(args: argparse.Namespace) -> int:
     from runtime.artifact import open_artifact
     from runtime.batch.driver import Driver
     from runtime.batch.items import find_items
-    from runtime.batch.worker import Job, identity
+    from runtime.batch.worker import BatchJob, identity
     from runtime.parcel import packed
     from runtime.sessions import engine_for
     from runtime.video import quiet_opencv
@@ -62,8 +62,8 @@ def _command(args: argparse.Namespace) -> int:
     _check_apart(args.source, args.out)
     items = find_items(args.source)
     this = identity(artifact.sha256, engine=args.engine, masks=args.masks, video=args.video, every=args.every)
-    job = Job(packed(file) if args.ray else file.absolute(), args.engine, args.threads, _absolute(args.out),
-              args.masks, args.video, args.every, args.segment_frames, this)
+    job = BatchJob(packed(file) if args.ray else file.absolute(), args.engine, args.threads, _absolute(args.out),
+                   args.masks, args.video, args.every, args.segment_frames, this)
     _claim(job)
     driver = Driver(items, job, artifact.sha256, artifact.classes)
     with _crew(job, args) as crew:
@@ -84,7 +84,7 @@ def _check_apart(sources: Sequence[str], out: str) -> None:
                             try_="--out with a folder beside it")
 
 
-def _claim(job: Job) -> None:
+def _claim(job: BatchJob) -> None:
     """Say in the output whose masks it holds.
 
     Raises:
@@ -105,7 +105,7 @@ def _claim(job: Job) -> None:
 
 
 @contextmanager
-def _crew(job: Job, args: argparse.Namespace) -> Iterator[Crew]:
+def _crew(job: BatchJob, args: argparse.Namespace) -> Iterator[Crew]:
     from functools import partial
 
     from runtime.batch.worker import opened

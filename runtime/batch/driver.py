@@ -15,7 +15,7 @@ from runtime.batch.cut import Segment
 from runtime.batch.items import Item
 from runtime.batch.manifest import Manifest, Row
 from runtime.batch.store import store_at
-from runtime.batch.worker import Cut, Job, Record
+from runtime.batch.worker import BatchJob, Cut, Record
 from runtime.workers import Crew, Outcome, spread
 
 _BETWEEN_LINES_S = 30.0
@@ -78,7 +78,7 @@ class Driver:
         classes: its class names.
     """
 
-    def __init__(self, items: Sequence[Item], job: Job, sha256: str, classes: Sequence[str]) -> None:
+    def __init__(self, items: Sequence[Item], job: BatchJob, sha256: str, classes: Sequence[str]) -> None:
         self._job, self._sha256, self._classes = job, sha256, classes
         self._store = store_at(job.out)
         self._manifest = Manifest(self._store)

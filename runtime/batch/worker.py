@@ -35,7 +35,7 @@ Seconds = Annotated[float, Meta(ge=0)] | Count
 
 
 @dataclass(frozen=True)
-class Job:
+class BatchJob:
     """What all workers need to know.
 
     Attributes:
@@ -89,7 +89,7 @@ class Cut:
     left: tuple[Segment, ...]
 
 
-def opened(job: Job) -> Callable[[Item | Segment], Cut | Record]:
+def opened(job: BatchJob) -> Callable[[Item | Segment], Cut | Record]:
     """A worker's function: items are cut, segments are segmented.
 
     Raises:
@@ -109,7 +109,7 @@ def opened(job: Job) -> Callable[[Item | Segment], Cut | Record]:
     return lambda task: _cut(task, job, store) if isinstance(task, Item) else _segmented(task, job, store, segmenter)
 
 
-def _cut(item: Item, job: Job, store: Store) -> Cut:
+def _cut(item: Item, job: BatchJob, store: Store) -> Cut:
     segments, key = segments_of(item, job.least), job.key(item)
     there = {name for name in store.names(f"{item.name}/done") if name.startswith(key)}
     if not there:
@@ -127,7 +127,7 @@ def _read(store: Store, name: str) -> Record:
     return decode.decoded(Record, decode.parsed(store.read(name).decode("utf-8")))
 
 
-def _segmented(segment: Segment, job: Job, store: Store, segmenter: Segmenter) -> Record:
+def _segmented(segment: Segment, job: BatchJob, store: Store, segmenter: Segmenter) -> Record:
     """Write a segment's masks, then its record."""
     start, folder, classes = perf_counter(), segment.item.name, segmenter.artifact.classes
     masks = FORMATS[job.masks](store, folder, segment.first, classes)

@@ -267,6 +267,6 @@ def test_without_a_frame_left_to_judge_by_the_command_says_how_many_to_take(engi
     assert "none is left to judge by. Try: --frames 24" in capsys.readouterr().err
 
 
-def test_the_search_frames_are_spread_over_the_exam():
-    exam = recipe.Exam(tuple("abcde"), tuple(drawn_frame((8, 8), i) for i in range(5)))
-    assert exam.part(3).names == ("a", "c", "e")
+def test_the_search_frames_are_spread_over_those_held_out():
+    held_out = recipe.HeldOut(tuple("abcde"), tuple(drawn_frame((8, 8), i) for i in range(5)))
+    assert held_out.part(3).names == ("a", "c", "e")

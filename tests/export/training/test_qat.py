@@ -13,7 +13,7 @@ import torch
 
 from calibration.data.frames import drawn_frame
 from calibration.judge.engines import Probe, Simulated
-from calibration.quantise.finetune import Job
+from calibration.quantise.finetune import FinetuneJob
 from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import Plan, all_nodes, grids_from_thresholds, int8_from_float, quantised_tensors
 from calibration.quantise.thresholds import Range
@@ -41,7 +41,7 @@ def narrow(graph: FloatGraph) -> dict[str, Range]:
 
 
 @pytest.fixture
-def job(graph: FloatGraph, narrow: dict[str, Range], tmp_path: Path) -> Job:
+def job(graph: FloatGraph, narrow: dict[str, Range], tmp_path: Path) -> FinetuneJob:
     """Frames labelled by the float graph itself."""
     session, train = Simulated(graph.model), tmp_path / "train"
     for part in ("images", "labels"):
@@ -53,13 +53,13 @@ def job(graph: FloatGraph, narrow: dict[str, Range], tmp_path: Path) -> Job:
     onnx.save(graph.model, tmp_path / "before.onnx")
     plan = Plan(all_nodes(graph))
     grids = grids_from_thresholds(graph, narrow, quantised_tensors(graph, plan))
-    return Job(str(tmp_path / "before.onnx"), str(tmp_path / "after.onnx"), str(train), tiny.SPEC.classes.names,
-               (32, 48), "NHWC", {name: grid.scale for name, grid in grids.items()},
-               tuple(plan.nodes), 8, 30)
+    return FinetuneJob(str(tmp_path / "before.onnx"), str(tmp_path / "after.onnx"), str(train), tiny.SPEC.classes.names,
+                       (32, 48), "NHWC", {name: grid.scale for name, grid in grids.items()},
+                       tuple(plan.nodes), 8, 30)
 
 
 def test_the_int8_graph_comes_nearer_to_the_float_one(
-        graph: FloatGraph, narrow: dict[str, Range], job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+        graph: FloatGraph, narrow: dict[str, Range], job: FinetuneJob, monkeypatch: pytest.MonkeyPatch) -> None:
     mostly_taught = dataclasses.replace(qat.recipe(job), rate=1e-3, distill=100.0, jaccard=0.0)
     monkeypatch.setattr(qat, "recipe", lambda job: mostly_taught)
     steps: list[str] = []
@@ -75,12 +75,12 @@ def test_the_int8_graph_comes_nearer_to_the_float_one(
     assert apart(FloatGraph(onnx.load(job.out))) < 0.8 * apart(graph)
 
 
-def test_a_job_survives_its_file(job: Job, tmp_path: Path) -> None:
+def test_a_job_survives_its_file(job: FinetuneJob, tmp_path: Path) -> None:
     job.write(tmp_path / "job.json")
-    assert Job.read(tmp_path / "job.json") == job
+    assert FinetuneJob.read(tmp_path / "job.json") == job
 
 
-def test_a_graph_that_torch_computes_otherwise_is_refused(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_torch_computes_otherwise_is_refused(job: FinetuneJob, monkeypatch: pytest.MonkeyPatch) -> None:
     from export.training import rounded
 
     monkeypatch.setitem(rounded.OPERATORS, "Relu", lambda x, a: x[0].abs())
@@ -88,7 +88,7 @@ def test_a_graph_that_torch_computes_otherwise_is_refused(job: Job, monkeypatch:
         qat.fine_tune(job, lambda text: None)
 
 
-def test_too_few_frames_are_refused(job: Job) -> None:
+def test_too_few_frames_are_refused(job: FinetuneJob) -> None:
     (Path(job.train) / "images" / "7.png").unlink()
     with pytest.raises(UserError, match="7 training frames are fewer than one batch of 8"):
         qat.fine_tune(job, lambda text: None)
@@ -103,7 +103,7 @@ def test_frames_are_brought_to_the_networks_size_with_labels_that_stay_classes()
     assert qat.fitted(small, (32, 48)) is small
 
 
-def test_the_command_ends_with_the_losses(job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_ends_with_the_losses(job: FinetuneJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataclasses.replace(job, epochs=2).write(tmp_path / "job.json")
     assert qat.main([str(tmp_path / "job.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
