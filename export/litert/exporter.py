@@ -8,25 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.calibrated import LOSSY, METHOD, calibration_frames, record, verdict
 from export.litert.convert import CONVERTER, tflite_from_torch
 from export.request import tools
 from export.target import HOST, Job
 from export.verify import FP16, FP32, Gate, describe
-from runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from calibration.data.coverage import Chosen
     from runtime.artifact import Artifact, Check
-    from runtime.preprocess import Frame
-
-CALIBRATED_ON = 32
-"""Frames that ranges come from, as for Core ML; from 64, lraspp-small had 0.04 points of mIoU more on CamVid val."""
-
-METHOD = "mse"
-"""Of `calibration.quantise.thresholds.METHODS`, as `python -m calibration` has it by default."""
-
-LOSSY = Gate(agreement=0.9)
-"""What INT8 must keep at the least; what it costs in mIoU is for `--data` to say."""
 
 
 def exported(job: Job) -> Path:
@@ -47,7 +36,7 @@ def exported(job: Job) -> Path:
     from runtime.sessions.litert import LitertSession
 
     wanted, say = job.request, job.say
-    chosen = _calibration_frames(job) if wanted.precision == "int8" else None
+    chosen = calibration_frames(job) if wanted.precision == "int8" else None
     verifier = torch_verifier(wanted, job.frames)
     checks: list[Check] = []
     before = list(verifier.traces)
@@ -67,37 +56,9 @@ def exported(job: Job) -> Path:
         return _published(job, model, checks, {})
     seen = observed(model, (chosen.read(index) for index in range(len(chosen.paths))))
     quantised = verified("int8 vs torch", int8_from_float(model, choose(METHOD, seen, zero_points=True)), LOSSY)
-    say(_verdict(model, quantised, chosen.read(0)))
-    return _published(job, quantised, checks, _record(chosen))
-
-
-def _calibration_frames(job: Job) -> Chosen:
-    from calibration.data.coverage import choose
-    from calibration.judge.measure import find_data
-
-    if job.calibration is None:
-        raise UserError("--precision int8 needs frames to learn the activations' ranges from; expected --calibration",
-                        try_="--calibration DIR with a few dozen photos of the scene")
-    return choose(find_data(job.calibration).images, CALIBRATED_ON, job.request.spec.preprocess,
-                  allow_few=job.allow_few)
-
-
-def _record(chosen: Chosen) -> dict[str, Any]:
-    return {"frames": len(chosen.paths), "fingerprint": chosen.fingerprint, "method": METHOD,
-            "source": "the float32 file's own tensors in LiteRT's interpreter"}
-
-
-def _verdict(before: bytes, after: bytes, frame: Frame) -> str:
-    """Whether INT8 pays on this machine, both files in turns; not on the device, whose kernels are others."""
-    from calibration.judge.processor import this_processor
-    from calibration.judge.verdict import NOISE, ROUNDS, measure_speed
-    from runtime.sessions.litert import LitertSession
-
-    with closing(LitertSession(before)) as one, closing(LitertSession(after)) as other:
-        _, speed = measure_speed({("LiteRT", "float32"): one.run, ("LiteRT", "int8"): other.run}, frame)
-    paying = ("pays" if speed.ratio < 1 - NOISE else "costs" if speed.ratio > 1 + NOISE else "saves size only")
-    return (f"INT8 {paying} here: {speed.ratio:.2f} times float32's time ({ROUNDS} rounds in turns, "
-            f"{this_processor().describe()}); LiteRT's INT8 is made for Arm, where this may differ")
+    with closing(LitertSession(model)) as one, closing(LitertSession(quantised)) as other:
+        say(verdict("LiteRT", one.run, other.run, chosen.read(0)))
+    return _published(job, quantised, checks, record(chosen, "the float32 file's own tensors in LiteRT's interpreter"))
 
 
 def _published(job: Job, model: bytes, checks: list[Check], calibration: dict[str, Any]) -> Path:
