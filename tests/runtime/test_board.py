@@ -58,9 +58,14 @@ def test_every_way_to_end_is_one_clear_line(code, said, kind, message):
 
 
 class Pipe(io.StringIO):
-    """Fails when it is written to, as that of a process that has ended."""
+    """Fails when it is written to, as that of a process that has ended; keeps what it refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: list[str] = []
 
     def write(self, text: str) -> int:
+        self.refused.append(text)
         raise BrokenPipeError
 
 
@@ -80,4 +85,6 @@ def test_a_board_hears_of_us_while_it_has_nothing_to_do(monkeypatch):
 
 
 def test_a_process_that_has_ended_is_told_by_its_exit_code_and_not_by_its_pipe():
-    Line(Pipe(), beats=False).send("a request")
+    pipe = Pipe()
+    Line(pipe, beats=False).send("a request")
+    assert pipe.refused == ["a request\n"]
