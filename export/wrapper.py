@@ -55,7 +55,8 @@ class Deployable(nn.Module):
             self.remark = "colour order and scale stay in the graph: no single convolution takes the frame"
         elif not self._fold(conv, preprocess.size):
             self.remark = ("colour order and scale stay in the graph: folded into the first convolution they change "
-                           "the logits, so the network reads its input elsewhere too")
+                           "the logits: the network reads its input elsewhere too, or chooses between values "
+                           "that are almost equal")
         if self.remark:
             logger.warning(self.remark)
 

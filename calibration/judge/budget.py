@@ -57,7 +57,7 @@ def searched(layers: Sequence[Layer], trial: Trial, max_drop: float | None, max_
         say: receives one line per stage.
 
     Raises:
-        GateFailed: no choice of float layers holds what is asked.
+        GateFailed: no choice of float layers holds what is asked, or it leaves nothing in INT8.
     """
     faster = [layer for layer in layers if trial.price[layer.node] < 0]
     everything = trial.loss(_nodes(faster))
@@ -72,6 +72,11 @@ def searched(layers: Sequence[Layer], trial: Trial, max_drop: float | None, max_
         kept = faster + (_within_drop(order, faster, trial, max_drop, everything) if max_drop is not None
                          else _within_ms(order, faster, trial, max_ms))
         say(f"{len(kept)} layers kept in float: {trial.loss(_nodes(kept)):+.2f} {trial.unit}")
+    if len(kept) == len(layers):
+        why = ("is faster in float in this engine on this machine" if kept == faster else
+               "had to stay in float" if max_drop is not None else f"may stay in float within {max_ms:g} ms")
+        raise GateFailed(f"each of the {len(layers)} layers {why}; nothing was written", try_="the float file here, or "
+                         "the same without --engine and --max-ms, which makes INT8 for any machine")
     if max_ms is not None and trial.ms is not None and (ms := trial.ms(_nodes(kept))) > max_ms:
         raise GateFailed(f"a frame takes {ms:.2f} ms with {len(kept)} layers in float, {max_ms:g} are allowed; nothing "
                          "was written", try_=f"--max-ms {ms * 1.1:.2g}" + (", or a larger --max-drop" if gains else ""))

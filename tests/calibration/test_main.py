@@ -101,17 +101,35 @@ def test_what_an_engine_cannot_be_asked_for_is_refused_before_any_work(engine, d
     assert message in capsys.readouterr().err
 
 
-def test_an_engine_s_plan_says_what_each_float_layer_costs_and_buys_there(engine, labelled, tmp_path, capsys):
+def prices(first_ms, other_ms, monkeypatch):
+    """What the engine's profile would say, as a busy machine's says something else every time."""
+    def price(graph, *_):
+        nodes = [layer.node for layer in graph.layers if layer.macs]
+        return {node: other_ms if number else first_ms for number, node in enumerate(nodes)}
+
+    monkeypatch.setattr(recipe, "price", price)
+
+
+def test_a_plan_says_what_each_float_layer_costs_and_buys_in_an_engine(engine, labelled, tmp_path, capsys, monkeypatch):
+    prices(-0.25, 0.1, monkeypatch)
     assert run(engine, labelled, tmp_path, "--engine", "onnx", "--max-ms", "1000") == 0
     artifact, _ = open_artifact(tmp_path / "tiny-32x48-int8-onnx.onnx")
     kept = artifact.calibration["kept_in_float"]
     assert artifact.calibration["max_ms"] == 1000
-    assert all("faster in float" in entry["reason"] or "and saves" in entry["reason"] for entry in kept)
+    assert "it is 0.250 ms faster in float" in kept[0]["reason"]
+    assert all("and saves 0.100 ms" in entry["reason"] for entry in kept[1:])
     assert run(engine, labelled, tmp_path / "late", "--engine", "onnx", "--max-ms", "0.0001") == 1
     assert "0.0001 are allowed; nothing was written" in capsys.readouterr().err
     assert not list((tmp_path / "late").glob("*int8*"))
     assert run(engine, labelled, tmp_path, "--max-ms", "5") == 2
     assert "--max-ms needs an engine to measure in" in capsys.readouterr().err
+
+
+def test_layers_that_are_all_faster_in_float_are_no_int8_file(engine, labelled, tmp_path, capsys, monkeypatch):
+    prices(-0.25, -0.25, monkeypatch)
+    assert run(engine, labelled, tmp_path, "--engine", "onnx", "--max-ms", "1000") == 1
+    assert "layers is faster in float in this engine on this machine; nothing was written" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*int8*"))
 
 
 def test_two_runs_write_the_same_bytes(engine, data, tmp_path):

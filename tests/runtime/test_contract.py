@@ -39,7 +39,7 @@ DAMAGE = [
     ("preprocess.std", [1, 1, 1e309]), ("preprocess.colour_order", "gbr"), ("preprocess.interpolation", "cubic"),
     ("weights", {}), ("weights.trained", "no"), ("weights.sha256", "zz"), ("tools", {"onnx": 1}),
     ("verification", [{}]), ("verification", {}), ("calibration", []), ("details", None), ("name", ""), ("name", 7),
-    ("format", True), ("format", 1.0), ("format", "1"), ("format", 2),
+    ("format", True), ("format", 1.0), ("format", "1"), ("format", 3),
 ]
 """What tries from outside had accepted, or had seen end in a traceback, and what is like it."""
 
