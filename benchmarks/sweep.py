@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-from benchmarks import steps
+from benchmarks import nodes, steps
 from benchmarks.plan import Make, Say, Sweep, SweepItem, candidates, engines_by_target, precisions, sizes
-from runtime import board, cli
+from runtime import board, cli, cluster
 from runtime.errors import GateFailed, UserError
 
 
@@ -90,6 +90,9 @@ def command(args: argparse.Namespace) -> int:
         find(name)
     calibration = args.calibration or args.data.parent / "train" / "images"
     on = board.wanted(args)
+    if (args.nodes and not args.ray) or (on and args.ray):
+        raise UserError("--nodes goes with --ray, and --ray with no --on: expected one way to reach machines",
+                        try_="--ray ADDRESS --nodes KIND")
     asked = {name for names in args.targets.values() for name in names}
     if on:
         carry.prepare(on, packages=[group for name in sorted(asked) for group in carry.engine_packages(name)])
@@ -102,7 +105,11 @@ def command(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     wanted = [candidate for name in models for candidate in candidates(
         [name], args.sizes or [_own_size(name)], args.targets, args.precisions, args.weights)]
-    run(sweep, wanted, lambda line: print(line, flush=True))
+    say = partial(print, flush=True)
+    if args.ray:
+        nodes.sweep_on(args.ray, args.nodes, sweep, wanted, run, exported, say)
+    else:
+        run(sweep, wanted, say)
     rows = sweep.known()
     quick = " (QUICK rows: indications, no results)" if any(entry.quick for entry in rows) else ""
     print(f"{sweep.rows}: {len(rows)} rows{quick}. Next: python -m benchmarks report {sweep.rows}")
@@ -144,6 +151,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer queries; the rows are marked")
     parser.add_argument("--out", type=Path, default=Path("out/sweep"), metavar="DIR", help="artifacts and rows.jsonl")
     board.add_flags(parser)
+    cluster.add_flag(parser)
+    parser.add_argument("--nodes", type=nodes.kinds, default=[], metavar="KIND,...", help="with --ray: measure on a "
+                        "whole node of each kind, started with ray start --labels edgeseg-kind=KIND; default: here")
     return cli.run(command, parser, argv)
 
 

@@ -13,6 +13,7 @@ import platform
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +25,18 @@ LOCAL = "local"
 """The address that stands for a cluster of this machine's own, for as long as the command runs."""
 
 
+KIND = "edgeseg-kind"
+"""The label of a node that says which board or kind of machine it is."""
+
 _PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of a cluster: what its label `KIND` says, "" where it has none, and its cores."""
+
+    kind: str
+    cores: int
 
 
 def add_flag(parser: argparse.ArgumentParser) -> None:
@@ -77,18 +89,27 @@ class Cluster:
                             "ray://HOST:10001", try_="ray status, on the head") from error
         self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
 
-    def crew(self, opening: Opening, count: int | None = None, threads: int = 1) -> Actors:
+    def nodes(self) -> list[Node]:
+        """The machines that are there now and have cores to give."""
+        import ray
+
+        return [Node(node["Labels"].get(KIND, ""), int(node["Resources"]["CPU"])) for node in ray.nodes()
+                if node["Alive"] and node["Resources"].get("CPU")]
+
+    def crew(self, opening: Opening, count: int | None = None, threads: int = 1, kind: str = "") -> Actors:
         """Workers of this cluster.
 
         Args:
             opening: what each does first; carried to every machine once.
             count: how many; None for as many as there are cores now. More than fit wait for machines to come.
             threads: cores that each has for itself.
+            kind: of the machines that they may be on; "" for any.
         """
         import ray
 
         there = int(ray.cluster_resources().get("CPU", 0)) // threads
-        return Actors(opening, count or max(there, 1), {"num_cpus": threads})
+        label = {"label_selector": {KIND: kind}} if kind else {}
+        return Actors(opening, count or max(there, 1), {"num_cpus": threads, **label})
 
     def __enter__(self) -> Cluster:
         return self
@@ -147,6 +168,13 @@ class _Actor:
         ray.kill(self._handle)
 
 
+def this_node() -> str:
+    """The name of the machine that this actor is on; several nodes of a test's cluster are on one host."""
+    import ray
+
+    return f"{platform.node()}/{ray.get_runtime_context().get_node_id()[:8]}"
+
+
 class _There:
     """The actor itself."""
 
@@ -154,9 +182,7 @@ class _There:
         self._work, self._error = opened(opening)
 
     def ready(self) -> tuple[str, str]:
-        import ray
-
-        return f"{platform.node()}/{ray.get_runtime_context().get_node_id()[:8]}", self._error
+        return this_node(), self._error
 
     def do(self, task: Any) -> tuple[Any, str]:
         assert self._work is not None
