@@ -64,12 +64,21 @@ def sweep_on(address: str, wanted_kinds: Sequence[str], sweep: Sweep, wanted: Se
             found = {kind: threads.submit(lambda crew, kind: next(iter(in_order(crew, [kind]))), crew, kind)
                      for kind, crew in crews.items()}
             for kind, rows in found.items():
-                there_already = sweep.known()
-                new = [row for row in rows.result() if row not in there_already]
+                new = unknown(rows.result(), sweep.known())
                 append(sweep.rows, new)
                 say(f"{kind}: {len(new)} new rows")
     if not wanted_kinds:
         run(sweep, wanted, say, partial(_looked_up, made))
+
+
+def unknown(rows: Sequence[Measurement], known: Sequence[Measurement]) -> list[Measurement]:
+    """Those that are new. A row of an earlier run comes again under the name of the node that told it, and is not."""
+    there = [_anywhere(row) for row in known]
+    return [row for row in rows if _anywhere(row) not in there]
+
+
+def _anywhere(row: Measurement) -> Measurement:
+    return replace(row, machine={key: value for key, value in row.machine.items() if key != "node"})
 
 
 def _node_of(cluster: Cluster, kind: str) -> dict[str, Any]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import pytest
 
-from benchmarks.measurement import read
+from benchmarks.measurement import Measurement, read
+from benchmarks.nodes import unknown
 from benchmarks.sweep import main
 from calibration.data.frames import drawn_frame
+from tests.benchmarks.rows import latency
 
-pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
+
+def asked(row: Measurement) -> tuple[str, str]:
+    return row.kind, row.machine.get("board", "")
 
 
 @pytest.fixture
@@ -26,7 +30,16 @@ def data(tmp_path) -> Path:
     return tmp_path / "data"
 
 
+def test_a_row_is_known_again_whichever_node_tells_it():
+    row = latency(machine={"cpu": "c", "board": "pi5", "node": "a/1"})
+    told = replace(row, machine={**row.machine, "node": "b/2"})
+    other = replace(told, at="2026-01-02T00:00:00+00:00")
+    assert unknown([told, other], [row]) == [other]
+
+
+@pytest.mark.slow
 def test_rows_come_from_a_node_of_each_kind_and_name_it(tmp_path, data, monkeypatch, capsys):
+    pytest.importorskip("ray")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster
@@ -42,9 +55,11 @@ def test_rows_come_from_a_node_of_each_kind_and_name_it(tmp_path, data, monkeypa
         assert main([*words, "pi5,pi4"]) == 0
         rows = read(tmp_path / "out" / "rows.jsonl")
         assert main([*words, "pi5,pi4"]) == 0
-        assert read(tmp_path / "out" / "rows.jsonl") == rows  # nothing is measured twice
+        again = read(tmp_path / "out" / "rows.jsonl")
     finally:
         nodes.shutdown()
+    assert again[:len(rows)] == rows
+    assert {asked(row) for row in again[len(rows):]} <= {asked(row) for row in rows if row.invalid}
     measured = {(row.kind, row.machine["board"]) for row in rows if row.machine}
     assert {(what, kind) for what in ("accuracy", "latency") for kind in ("pi5", "pi4")} <= measured
     assert {row.kind for row in rows}.isdisjoint({"skipped"})
