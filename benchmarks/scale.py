@@ -108,7 +108,8 @@ def _command(args: argparse.Namespace) -> int:
                 for count in range(1, args.workers + 1):
                     for name in sorted(crews, reverse=bool(turn % 2)):
                         found.setdefault((count, name), []).append(frames_per_second(crews[name](count), segments))
-                print(f"round {turn + 1}: load {os.getloadavg()[0]:.1f}", flush=True)
+                print(f"round {turn + 1}, load {os.getloadavg()[0]:.1f}: " + ", ".join(
+                    f"{count} {name} {rates[-1]:.1f}" for (count, name), rates in found.items()), flush=True)
     for count in range(1, args.workers + 1):
         print(_told(count, found[count, "processes"], found[count, "ray"]))
     return 0

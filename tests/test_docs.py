@@ -44,7 +44,7 @@ SHORTER = {
 }
 """What is added to a command, by its first words, so that running it takes seconds; the last of two flags counts."""
 ELSEWHERE = ("ssh://", "ray://", "s3://", "benchmarks phone", ".plan", ".mlpackage", "export.web", "--runtime trt",
-             "package.module", "shallow", "hf:", "smp:", "torchvision:", "mine.pth", "NAME", "VIDEO")
+             "HEAD:6379", "package.module", "shallow", "hf:", "smp:", "torchvision:", "mine.pth", "NAME", "VIDEO")
 """What a command has in it that runs on other machines or on other people's files; other tests run most of them."""
 
 
