@@ -87,7 +87,7 @@ def _command(args: argparse.Namespace) -> int:
     from runtime.batch.cut import segments_of
     from runtime.batch.items import find_items
     from runtime.batch.store import store_at
-    from runtime.batch.worker import RUN, Job, identity, opened
+    from runtime.batch.worker import RUN, BatchJob, identity, opened
     from runtime.parcel import packed
 
     cli.need("nodes on this machine", "cluster", "ray")
@@ -102,7 +102,7 @@ def _command(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as out:
         this = identity(artifact.sha256)
         store_at(out).write(RUN, this.encode())
-        job = Job(packed(file), None, 1, out, "png", False, 1, args.segment_frames, this)
+        job = BatchJob(packed(file), None, 1, out, "png", False, 1, args.segment_frames, this)
         with _crews(partial(opened, job), args.workers) as crews:
             for turn in range(args.rounds):
                 for count in range(1, args.workers + 1):
