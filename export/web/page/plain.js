@@ -1,5 +1,6 @@
 /** The painter that needs no WebGL: a 2D canvas and loops. See painter.js. */
 
+import { sizeOf } from "./frame.js";
 import { classMap, layoutOf } from "./mask.js";
 import { resizedToBgr } from "./resize.js";
 
@@ -16,7 +17,7 @@ export class PlainPainter {
   }
 
   take(frame) {
-    const height = frame.displayHeight ?? frame.height, width = frame.displayWidth ?? frame.width;
+    const [height, width] = sizeOf(frame);
     if (height !== this.height || width !== this.width) {
       Object.assign(this, { height, width });
       for (const { canvas } of [this.reader, this.tints, this.context]) Object.assign(canvas, { height, width });

@@ -3,6 +3,7 @@
  * from that texture. Only the engine's input and the mask come back, four bytes in each texel. See painter.js.
  */
 
+import { sizeOf } from "./frame.js";
 import { axis, layoutOf } from "./mask.js";
 import { taps } from "./resize.js";
 
@@ -113,7 +114,7 @@ export class WebGlPainter {
 
   take(frame) {
     const { gl } = this;
-    const height = frame.displayHeight ?? frame.height, width = frame.displayWidth ?? frame.width;
+    const [height, width] = sizeOf(frame);
     if (height !== this.height || width !== this.width) {
       Object.assign(this, { height, width });
       Object.assign(gl.canvas, { height, width });
