@@ -112,10 +112,11 @@ def test_every_command_runs(workplace):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python\n" in page.read_text(encoding="utf-8")
                                   and page.stem != "recipes"], ids=lambda page: page.stem)
-def test_the_python_runs(tmp_path, monkeypatch, page):
+def test_the_python_runs(tmp_path, monkeypatch, capsys, page):
     """Every block, from top to bottom, over a tiny network in the place of the page's; recipes have their own test."""
     path = tiny.artifact(tmp_path)
     monkeypatch.chdir(tmp_path)
     names = {"frame": drawn_frame((50, 70), 0)}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
         exec(re.sub(r"out/[\w.-]+\.onnx", str(path), block), names)
+    assert "50" in capsys.readouterr().out  # the frame's height, as every page prints its mask's shape
