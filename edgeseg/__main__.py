@@ -51,8 +51,9 @@ def _command(args: argparse.Namespace) -> int:
         print(f"edgeseg {__version__}")
     elif args.command is None:
         print(f"edgeseg {__version__}. Every command explains itself with --help.\n")
+        width = max(map(len, known))
         for name, (_, what) in known.items():
-            print(f"  edgeseg {name:16} {what}")
+            print(f"  edgeseg {name:{width}}  {what}")
     else:
         near = difflib.get_close_matches(args.command, known, n=1, cutoff=0.4)
         raise UserError(f"there is no command {args.command!r}; known: {', '.join(known)}",
