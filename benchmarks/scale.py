@@ -111,11 +111,11 @@ def _command(args: argparse.Namespace) -> int:
                 print(f"round {turn + 1}, load {os.getloadavg()[0]:.1f}: " + ", ".join(
                     f"{count} {name} {rates[-1]:.1f}" for (count, name), rates in found.items()), flush=True)
     for count in range(1, args.workers + 1):
-        print(_told(count, found[count, "processes"], found[count, "ray"]))
+        print(_summary(count, found[count, "processes"], found[count, "ray"]))
     return 0
 
 
-def _told(count: int, processes: Sequence[float], ray: Sequence[float]) -> str:
+def _summary(count: int, processes: Sequence[float], ray: Sequence[float]) -> str:
     """One line: medians with what was least and most, and the time that Ray takes more, from the rounds' ratios."""
     more = [100 * (here / there - 1) for here, there in zip(processes, ray)]
     return f"{count} worker{'s' * (count > 1)}: " + ", ".join(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from export.wrapper import Normalised
 from runtime.artifact import Artifact, OutputKind
 from runtime.errors import GateFailed
 from runtime.segmenter import Segmenter
-from runtime.sessions import Session
+from runtime.sessions import Session, open_session
 
 if TYPE_CHECKING:
     from export.request import Request
@@ -97,3 +98,14 @@ def within_budget(job: Job, artifact: Artifact, session: Session, engine: str) -
     return dataclasses.replace(artifact, details={**artifact.details, "accuracy": {
         "miou": after.miou, "miou_interval": list(interval), "miou_torch_fp32": before, "frames": len(after.frames),
         "engine": engine}})
+
+
+def reopened_within_budget(job: Job, engine: str, artifact: Artifact, path: Path) -> Artifact:
+    """Open what was written once more, held against its JSON, and measure it as `within_budget` does.
+
+    Raises:
+        GateFailed: more mIoU is lost than the budget allows.
+        UserError: the file and its JSON disagree.
+    """
+    with closing(open_session(artifact, path)) as session:
+        return within_budget(job, artifact, session, engine)

@@ -81,6 +81,15 @@ def clip(path: Path, frames: int = 12, size: tuple[int, int] = (64, 96)) -> Path
     return path
 
 
+def labelled(folder: Path) -> Path:
+    """A folder with images/ and labels/ of one drawn frame, 32x48, all of whose pixels are of class 0."""
+    for part in ("images", "labels"):
+        (folder / part).mkdir()
+    picture(folder / "images" / "a.png", (32, 48))
+    assert cv2.imwrite(str(folder / "labels" / "a.png"), np.zeros((32, 48), np.uint8))
+    return folder
+
+
 def picture(path: Path, size: tuple[int, int] = (40, 60)) -> Path:
     """A PNG of one drawn frame."""
     assert cv2.imwrite(str(path), np.ascontiguousarray(drawn_frame(size, 0)))

@@ -16,12 +16,11 @@ from export.request import tools
 from export.target import HOST, Job
 from export.verify import FP32, Gate, describe
 from runtime.artifact import OutputKind
-from runtime.sessions import open_session
 from runtime.sessions.executorch import ExecutorchSession
 
 if TYPE_CHECKING:
     from export.verify import Verifier
-    from runtime.artifact import Artifact, Check
+    from runtime.artifact import Check
 
 OUTSIDE = "bytes, channels last → float32 planes"
 """What the session does with a frame, because kernels that do it inside a program are slow."""
@@ -68,6 +67,7 @@ def _verified(job: Job, verifier: Verifier, step: str, program: Program, gate: G
 
 def _published(job: Job, program: Program, checks: list[Check], calibration: dict[str, Any]) -> Path:
     """Describe the file, and put it in its place."""
+    from export.accuracy import reopened_within_budget
     from export.describe import described
     from runtime.artifact import publish
 
@@ -83,13 +83,6 @@ def _published(job: Job, program: Program, checks: list[Check], calibration: dic
     def write(temporary: Path) -> None:
         temporary.write_bytes(program.contents)
 
-    publish(dataclasses.replace(artifact, calibration=calibration), path, write, partial(_held, job))
+    held = partial(reopened_within_budget, job, "ExecuTorch")
+    publish(dataclasses.replace(artifact, calibration=calibration), path, write, held)
     return path
-
-
-def _held(job: Job, artifact: Artifact, path: Path) -> Artifact:
-    """Open what was written once more, and measure it on the job's labelled frames where there are any."""
-    from export.accuracy import within_budget
-
-    with closing(open_session(artifact, path)) as session:
-        return within_budget(job, artifact, session, "ExecuTorch")

@@ -15,7 +15,7 @@ from export.target import HOST, Job
 from export.verify import FP16, FP32, Gate, describe
 
 if TYPE_CHECKING:
-    from runtime.artifact import Artifact, Check
+    from runtime.artifact import Check
 
 
 def exported(job: Job) -> Path:
@@ -63,6 +63,7 @@ def exported(job: Job) -> Path:
 
 def _published(job: Job, model: bytes, checks: list[Check], calibration: dict[str, Any]) -> Path:
     """Describe the file, say what delegates will not take, and put it in its place."""
+    from export.accuracy import reopened_within_budget
     from export.describe import described
     from export.litert import delegates
     from runtime.artifact import publish
@@ -82,14 +83,6 @@ def _published(job: Job, model: bytes, checks: list[Check], calibration: dict[st
     def write(temporary: Path) -> None:
         temporary.write_bytes(model)
 
-    publish(dataclasses.replace(artifact, calibration=calibration), path, write, partial(_held, job))
+    held = partial(reopened_within_budget, job, "LiteRT")
+    publish(dataclasses.replace(artifact, calibration=calibration), path, write, held)
     return path
-
-
-def _held(job: Job, artifact: Artifact, path: Path) -> Artifact:
-    """Open what was written once more, and measure it on the job's labelled frames where there are any."""
-    from export.accuracy import within_budget
-    from runtime.sessions.litert import open as opened
-
-    with closing(opened(artifact, path)) as session:
-        return within_budget(job, artifact, session, "LiteRT")

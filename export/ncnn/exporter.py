@@ -18,12 +18,11 @@ from export.request import tools
 from export.target import HOST, Job
 from export.verify import FP16, FP32, Gate, describe
 from runtime.artifact import OutputKind
-from runtime.sessions import open_session
 from runtime.sessions.ncnn import NcnnSession
 
 if TYPE_CHECKING:
     from export.verify import Verifier
-    from runtime.artifact import Artifact, Check
+    from runtime.artifact import Check
 
 OUTSIDE = "bytes, channels last → float32 planes"
 """What the session does with a frame, because ncnn's graphs hold neither."""
@@ -70,6 +69,7 @@ def _verified(job: Job, verifier: Verifier, step: str, folder: Path, gate: Gate)
 def _published(job: Job, folder: Path, checks: list[Check], calibration: dict[str, Any]) -> Path:
     """Describe the folder, and put it in its place."""
     from calibration.data.frames import drawn_frame
+    from export.accuracy import reopened_within_budget
     from export.describe import described
     from runtime.artifact import publish
 
@@ -84,13 +84,6 @@ def _published(job: Job, folder: Path, checks: list[Check], calibration: dict[st
     def write(temporary: Path) -> None:
         shutil.copytree(folder, temporary)
 
-    publish(dataclasses.replace(artifact, calibration=calibration), path, write, partial(_held, job))
+    held = partial(reopened_within_budget, job, "ncnn")
+    publish(dataclasses.replace(artifact, calibration=calibration), path, write, held)
     return path
-
-
-def _held(job: Job, artifact: Artifact, path: Path) -> Artifact:
-    """Open what was written once more, and measure it on the job's labelled frames where there are any."""
-    from export.accuracy import within_budget
-
-    with closing(open_session(artifact, path)) as session:
-        return within_budget(job, artifact, session, "ncnn")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from benchmarks.scale import Hired, _told, frames_per_second
+from benchmarks.scale import Hired, _summary, frames_per_second
 from runtime.errors import Incomplete
 
 
@@ -71,6 +71,6 @@ def test_a_worker_that_cannot_work_or_dies_leaves_no_figure():
 
 
 def test_the_line_says_medians_and_what_ray_takes_more():
-    assert _told(2, [44.0, 40.0, 42.0], [40.0, 40.0, 40.0]) == (
+    assert _summary(2, [44.0, 40.0, 42.0], [40.0, 40.0, 40.0]) == (
         "2 workers: processes 42.0 frames/s (40.0 to 44.0), Ray 40.0 frames/s (40.0 to 40.0), "
         "Ray takes more by 5.0 % (0.0 to 10.0)")

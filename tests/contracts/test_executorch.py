@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from export import weights
 from export.executorch import TARGET
 from export.executorch.exporter import exported
 from export.origins import find, names
-from export.request import Request, request
+from export.request import request
 from export.target import Job
 from runtime.artifact import open_artifact
-from tests.contracts.test_exports import RANDOM, awake
-from tests.contracts.test_models import fitting
+from tests.contracts.test_exports import randomly
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(TARGET.hindrance()), reason=TARGET.hindrance() or "built")]
 
 
 @pytest.mark.parametrize("name", names())
 def test_every_network_converts_and_agrees_with_torch(name, tmp_path):
-    entry = find(name).spec
-    entry = dataclasses.replace(entry, preprocess=dataclasses.replace(entry.preprocess, size=fitting(entry, (64, 96))))
-    path = exported(Job(Request(entry, awake(entry, 0), awake(entry, 1), RANDOM), tmp_path))
+    path = exported(Job(randomly(name, (64, 96)), tmp_path))
     assert open_artifact(path)[0].verification[0].agreement >= 0.9999
 
 

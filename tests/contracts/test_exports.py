@@ -57,6 +57,13 @@ def awakened(network: nn.Module, entry: ModelSpec) -> nn.Module:
     return network
 
 
+def randomly(name: str, size: tuple[int, int]) -> Request:
+    """A request of a network with random weights, at the size next to `size` that suits it."""
+    entry = find(name).spec
+    entry = dataclasses.replace(entry, preprocess=dataclasses.replace(entry.preprocess, size=fitting(entry, size)))
+    return Request(entry, awake(entry, 0), awake(entry, 1), RANDOM)
+
+
 SIZES = ((64, 64), (64, 96))
 CASES = [pytest.param(name, size, marks=() if name in LIGHT and size == SIZES[1] else pytest.mark.slow)
          for name in names() for size in SIZES]
@@ -64,10 +71,9 @@ CASES = [pytest.param(name, size, marks=() if name in LIGHT and size == SIZES[1]
 
 @pytest.mark.parametrize(("name", "size"), CASES)
 def test_the_runtime_gives_the_networks_own_mask(name: str, size: tuple[int, int], tmp_path: Path) -> None:
-    entry = find(name).spec
-    entry = dataclasses.replace(entry, preprocess=dataclasses.replace(entry.preprocess, size=fitting(entry, size)))
-    network = awake(entry, 0)
-    path = build("onnx", Job(Request(entry, network, awake(entry, 1), RANDOM), tmp_path))  # passes the gates or raises
+    wanted = randomly(name, size)
+    entry, network = wanted.spec, wanted.network
+    path = build("onnx", Job(wanted, tmp_path))  # passes the gates or raises
     frame = drawn_frame((75, 110), 5)
     with Segmenter.open(path) as segmenter:
         mask = segmenter(frame).mask

@@ -86,10 +86,7 @@ def test_a_network_with_other_weights_fails_the_gate_and_leaves_nothing(artifact
 
 @pytest.mark.slow
 def test_a_file_that_loses_too_much_is_refused_with_the_figure(artifact, tmp_path):
-    for part in ("images", "labels"):
-        (tmp_path / part).mkdir()
-    tiny.picture(tmp_path / "images" / "a.png", (32, 48))
-    cv2.imwrite(str(tmp_path / "labels" / "a.png"), np.zeros((32, 48), np.uint8))
+    tiny.labelled(tmp_path)
     with pytest.raises(GateFailed, match="points of mIoU"):
         artifact(data=tmp_path, max_drop=-1.0)
     assert not list((tmp_path / "out").glob("*"))

@@ -114,10 +114,7 @@ def test_int8_without_frames_is_refused_before_any_work(tmp_path):
 
 
 def test_a_file_that_loses_too_much_is_refused_with_the_figure(tmp_path, monkeypatch):
-    for part in ("images", "labels"):
-        (tmp_path / part).mkdir()
-    tiny.picture(tmp_path / "images" / "a.png", (32, 48))
-    cv2.imwrite(str(tmp_path / "labels" / "a.png"), np.zeros((32, 48), np.uint8))
+    tiny.labelled(tmp_path)
     artifact, _ = open_artifact(lite.artifact(tmp_path / "kept", monkeypatch, data=tmp_path))
     assert artifact.details["accuracy"]["engine"] == "LiteRT"
     with pytest.raises(GateFailed, match="points of mIoU"):
