@@ -147,6 +147,7 @@ def serve(words: Sequence[str]) -> int:
     finally:
         if child is not None:
             child.kill()
+            child.wait()  # killed is not yet gone: it may still write into the folder
         shutil.rmtree(work, ignore_errors=True)
 
 
