@@ -24,7 +24,7 @@ from runtime.errors import UserError
 from runtime.files import check_writable, in_one_piece, write_text
 
 if TYPE_CHECKING:
-    from benchmarks.original import Masks
+    from benchmarks.original import FrameSegmenter
     from benchmarks.remote import Remote
     from calibration.data.labels import LabelMap, Pair
     from calibration.judge.accuracy import Accuracy, Mask
@@ -129,7 +129,7 @@ def _opened(args: argparse.Namespace) -> Segmenter | Remote:
     return Segmenter.open(args.artifact, threads=args.threads, engine=args.engine)
 
 
-def evaluate(segmenter: Masks, pairs: Sequence[Pair], mapping: LabelMap,
+def evaluate(segmenter: FrameSegmenter, pairs: Sequence[Pair], mapping: LabelMap,
              keep: Callable[[Mask], object] = lambda mask: None) -> Accuracy:
     """Measure an opened artifact on frames from disk.
 
@@ -190,7 +190,7 @@ def write_csv(path: Path, accuracy: Accuracy) -> None:
             writer.writerow([name, *("" if math.isnan(v) else f"{v:.5f}" for v in values)])
 
 
-def draw_worst(path: Path, segmenter: Masks, accuracy: Accuracy, pairs: Sequence[Pair], mapping: LabelMap,
+def draw_worst(path: Path, segmenter: FrameSegmenter, accuracy: Accuracy, pairs: Sequence[Pair], mapping: LabelMap,
                count: int = 4) -> None:
     """The frames with the lowest mIoU, a row each: the frame, its label, our mask, and where they differ in red."""
     import cv2

@@ -64,7 +64,7 @@ class Overlay:
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class AccuracyDetails:
     """IoU of every class (None where no frame has it), and what pictures of it were drawn."""
 
     iou_by_class: Mapping[str, Share | None]
@@ -121,7 +121,7 @@ class Skipped:
 
 KINDS: dict[str, tuple[type, tuple[str, ...]]] = {
     "latency": (Latency, ("p50_ms", "p90_ms")),
-    "accuracy": (Accuracy, ("miou", "miou_low", "miou_high")),
+    "accuracy": (AccuracyDetails, ("miou", "miou_low", "miou_high")),
     "layers": (Layers, ("peak_gflops", "peak_gbytes", "ridge")),
     "pipeline": (Pipeline, ()), "complexity": (Complexity, ()),
     "built": (Built, ("model_mb",)), "skipped": (Skipped, ())}

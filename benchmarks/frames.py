@@ -11,7 +11,7 @@ from runtime.files import in_one_piece
 
 if TYPE_CHECKING:
     from benchmarks.measurement import Measurement
-    from benchmarks.original import Masks, Original
+    from benchmarks.original import FrameSegmenter, Original
     from calibration.data.labels import LabelMap, Pair
     from runtime.artifact import Artifact
     from runtime.segmenter import Segmenter
@@ -36,7 +36,7 @@ def accuracy_row(segmenter: Segmenter | Remote, engine: str, original: Original,
     from benchmarks import machine
     from benchmarks.accuracy import summary
     from benchmarks.measurement import row
-    from benchmarks.original import seen
+    from benchmarks.original import evaluation
     from calibration.data.frames import evenly_spaced
     from calibration.data.labels import find_pairs, label_map
 
@@ -46,9 +46,9 @@ def accuracy_row(segmenter: Segmenter | Remote, engine: str, original: Original,
     judged = [pair for pair in pairs if pair.image in wanted]
     artifact = segmenter.artifact
     mapping = label_map("own", artifact.classes)
-    found = seen(segmenter, judged, mapping)
+    found = evaluation(segmenter, judged, mapping)
     figures = summary(found.accuracy)
-    lost = found.against(original.seen(artifact, judged, mapping))
+    lost = found.against(original.evaluation(artifact, judged, mapping))
     shown = set(evenly_spaced([pair.image for pair in pairs], SHOWN))
     overlays = _overlays(segmenter, engine, [pair for pair in pairs if pair.image in shown], mapping, out)
     return row("accuracy", artifact, accuracy_values(figures) | lost, engine=engine,
@@ -70,7 +70,7 @@ def untrained(artifact: Artifact) -> tuple[str, ...]:
     return () if artifact.weights.get("trained", True) else ("the weights are random",)
 
 
-def _overlays(segmenter: Masks, engine: str, pairs: Sequence[Pair], mapping: LabelMap,
+def _overlays(segmenter: FrameSegmenter, engine: str, pairs: Sequence[Pair], mapping: LabelMap,
               out: Path) -> dict[str, dict[str, str]]:
     """Frame name → {"mask": file, "label": file}, tinted frames as JPEG."""
     import numpy as np

@@ -12,7 +12,7 @@ from typing import Any
 from runtime.decode import parsed
 
 
-class Kept:
+class KeptRounds:
     """One value per line, each on the disk before the next is measured. Nothing is left of it when the run is done.
 
     Args:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import sustained
-from benchmarks.rounds import QUICK, SINGLE_STREAM, Record, Rule
+from benchmarks.rounds import QUICK, SINGLE_STREAM, Rule, Timings
 from runtime import board, cli
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.intervals import Interval, Rounds
     from benchmarks.measurement import Measurement
-    from benchmarks.worker import Worker
+    from benchmarks.worker import MeasuringWorker
     from runtime.board import Board
 
 
@@ -47,27 +47,27 @@ def measure(contenders: Sequence[tuple[Path, str | None]], threads: Sequence[int
         UserError: an artifact cannot run there.
         Incomplete: the connection to the board was lost.
     """
-    from benchmarks.kept import Kept
+    from benchmarks.kept import KeptRounds
     from benchmarks.measurement import append
     from benchmarks.rounds import take_turns
-    from benchmarks.worker import Worker
+    from benchmarks.worker import MeasuringWorker
 
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(path, count, engine, frames, on))
+        workers = [stack.enter_context(MeasuringWorker(path, count, engine, frames, on))
                    for (path, engine), count in product(contenders, threads)]
-        kept = Kept(rows and rows.parent, _identity(workers, rule, frames))
-        records = [Record(worker, worker.ask(warm=True)) for worker in workers]
-        take_turns(records, rule, kept)
-        for worker, record in zip(workers, records if minutes else ()):
-            record.endure(minutes, worker.path.name)
-    found = _rows(records, rule, command, len(kept.values))
+        kept = KeptRounds(rows and rows.parent, _identity(workers, rule, frames))
+        timings = [Timings(worker, worker.ask(warm=True)) for worker in workers]
+        take_turns(timings, rule, kept)
+        for worker, timed in zip(workers, timings if minutes else ()):
+            timed.endure(minutes, worker.path.name)
+    found = _rows(timings, rule, command, len(kept.values))
     if rows:
         append(rows, found)
     kept.remove()
     return found
 
 
-def _identity(workers: Sequence[Worker], rule: Rule, frames: Path | None) -> dict[str, Any]:
+def _identity(workers: Sequence[MeasuringWorker], rule: Rule, frames: Path | None) -> dict[str, Any]:
     """What makes two runs the same, so that one may go on where the other broke off."""
     from runtime.artifact import open_artifact
 
@@ -75,55 +75,55 @@ def _identity(workers: Sequence[Worker], rule: Rule, frames: Path | None) -> dic
         [open_artifact(worker.path)[0].sha256, worker.engine, worker.threads, worker.machine] for worker in workers]}
 
 
-def _rows(records: Sequence[Record], rule: Rule, command: str | None, before: int) -> list[Measurement]:
+def _rows(timings: Sequence[Timings], rule: Rule, command: str | None, before: int) -> list[Measurement]:
     from benchmarks.measurement import now, row
     from runtime.artifact import open_artifact
     from runtime.sessions import engine_for
 
     run, rows = f"{now()} {random.SystemRandom().getrandbits(32):08x}", []
-    for record in records:
-        artifact, path = open_artifact(record.worker.path)
-        rows.append(row("latency", artifact, _values(record, path), engine=engine_for(artifact, record.worker.engine),
-                        samples=sum(map(len, record.total)), machine=record.worker.machine,
-                        command=command, quick=rule.quick, invalid=record.complaints(),
-                        details={"run": run, "rule": str(rule), "load": record.load, **_details(record),
+    for timed in timings:
+        artifact, path = open_artifact(timed.worker.path)
+        rows.append(row("latency", artifact, _values(timed, path), engine=engine_for(artifact, timed.worker.engine),
+                        samples=sum(map(len, timed.total)), machine=timed.worker.machine,
+                        command=command, quick=rule.quick, invalid=timed.complaints(),
+                        details={"run": run, "rule": str(rule), "load": timed.load, **_details(timed),
                                  **({"rounds_of_a_run_that_broke_off": before} if before else {})}))
-    ratios = _ratios(records, [entry.label for entry in rows])
+    ratios = _ratios(timings, [entry.label for entry in rows])
     return [replace(entry, details={**entry.details, "ratios": found}) for entry, found in zip(rows, ratios)]
 
 
-def _details(record: Record) -> dict[str, Any]:
-    found = {"warm_up_queries": record.warmed["queries"],
-             "rounds_ms": [_median(times) for times in record.total],
-             "rounds_inference_ms": [_median(times) for times in record.stages["inference"]],
-             "stages_ms": {stage: _median([*chain.from_iterable(rounds)]) for stage, rounds in record.stages.items()}}
-    for key in record.health[0]:
-        found[key] = [record.health[0][key], record.health[-1][key]]
-    if record.moments:
-        found |= sustained.details(record.moments)
-    return found if record.worker.threads is None else {**found, "threads": record.worker.threads}
+def _details(timed: Timings) -> dict[str, Any]:
+    found = {"warm_up_queries": timed.warmed["queries"],
+             "rounds_ms": [_median(times) for times in timed.total],
+             "rounds_inference_ms": [_median(times) for times in timed.stages["inference"]],
+             "stages_ms": {stage: _median([*chain.from_iterable(rounds)]) for stage, rounds in timed.stages.items()}}
+    for key in timed.health[0]:
+        found[key] = [timed.health[0][key], timed.health[-1][key]]
+    if timed.moments:
+        found |= sustained.details(timed.moments)
+    return found if timed.worker.threads is None else {**found, "threads": timed.worker.threads}
 
 
-def _ratios(records: Sequence[Record], labels: Sequence[str]) -> list[dict[str, Interval]]:
-    """For each record: by how much longer it takes than each one before it, with an interval."""
+def _ratios(timings: Sequence[Timings], labels: Sequence[str]) -> list[dict[str, Interval]]:
+    """For each contender: by how much longer it takes than each one before it, with an interval."""
     from benchmarks.intervals import ratio_interval
 
-    return [{labels[j]: ratio_interval(records[j].total, record.total, paired=True) for j in range(i)}
-            for i, record in enumerate(records)]
+    return [{labels[j]: ratio_interval(timings[j].total, timed.total, paired=True) for j in range(i)}
+            for i, timed in enumerate(timings)]
 
 
-def _values(record: Record, path: Path) -> dict[str, float]:
+def _values(timed: Timings, path: Path) -> dict[str, float]:
     """The figures; those that this system does not tell are absent."""
     from runtime.artifact import size_mb
 
-    queries = sum(map(len, record.total))
-    joules, others = record.conditions.joules, record.conditions.others_share
+    queries = sum(map(len, timed.total))
+    joules, others = timed.conditions.joules, timed.conditions.others_share
     found = {
-        **percentiles(record.total, record.stages["inference"]), "processor_ms": 1e3 * record.processor_s / queries,
-        **{key: record.worker.opened[key] for key in ("cold_start_ms", "load_ms", "first_ms", "before_mb")},
-        **record.memory, "model_mb": size_mb(path),
+        **percentiles(timed.total, timed.stages["inference"]), "processor_ms": 1e3 * timed.processor_s / queries,
+        **{key: timed.worker.opened[key] for key in ("cold_start_ms", "load_ms", "first_ms", "before_mb")},
+        **timed.memory, "model_mb": size_mb(path),
         "energy_mj": None if joules is None else 1e3 * joules / queries, "others_share": others,
-        **(sustained.values(record.moments) if record.moments else {}),
+        **(sustained.values(timed.moments) if timed.moments else {}),
     }
     return {key: float(value) for key, value in found.items() if value is not None}
 

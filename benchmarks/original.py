@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runtime.result import Result
 
 
-class Masks(Protocol):
+class FrameSegmenter(Protocol):
     """A `runtime.Segmenter`, or what stands for one: its artifact, and a mask for each frame."""
 
     artifact: Artifact
@@ -26,7 +26,7 @@ class Masks(Protocol):
 
 
 @dataclass(frozen=True)
-class Seen:
+class Evaluation:
     """What somebody made of labelled frames.
 
     Attributes:
@@ -37,7 +37,7 @@ class Seen:
     accuracy: Accuracy
     masks: tuple[bytes, ...]
 
-    def against(self, original: Seen) -> dict[str, float]:
+    def against(self, original: Evaluation) -> dict[str, float]:
         """What was lost: the share of pixels that keep their class, and points of mIoU with their 95 % interval, the
         same frames drawn for both."""
         import numpy as np
@@ -52,7 +52,7 @@ class Seen:
                 "drop_low_points": 100 * low, "drop_high_points": 100 * high}
 
 
-def seen(masks: Masks, pairs: Sequence[Pair], mapping: LabelMap) -> Seen:
+def evaluation(masks: FrameSegmenter, pairs: Sequence[Pair], mapping: LabelMap) -> Evaluation:
     """Run on labelled frames from disk, and keep the masks.
 
     Raises:
@@ -62,7 +62,7 @@ def seen(masks: Masks, pairs: Sequence[Pair], mapping: LabelMap) -> Seen:
 
     packed: list[bytes] = []
     accuracy = evaluate(masks, pairs, mapping, lambda mask: packed.append(zlib.compress(mask.tobytes(), 1)))
-    return Seen(accuracy, tuple(packed))
+    return Evaluation(accuracy, tuple(packed))
 
 
 class Original:
@@ -76,21 +76,21 @@ class Original:
 
     def __init__(self, name: str, size: tuple[int, int], weights: str | None) -> None:
         self._name, self._size, self._weights = name, size, weights
-        self._seen: Seen | None = None
+        self._evaluation: Evaluation | None = None
 
-    def seen(self, artifact: Artifact, pairs: Sequence[Pair], mapping: LabelMap) -> Seen:
+    def evaluation(self, artifact: Artifact, pairs: Sequence[Pair], mapping: LabelMap) -> Evaluation:
         """What it makes of the frames; the same ones are given every time.
 
         Args:
             artifact: any of its artifacts, which says how a mask is made.
             pairs, mapping: the labelled frames.
         """
-        if self._seen is None:
+        if self._evaluation is None:
             from export.accuracy import TorchSession
             from export.request import request
             from runtime.segmenter import Segmenter
 
             wanted = request(self._name, weights=self._weights, size=self._size, output=artifact.output_kind)
             session = TorchSession(wanted, artifact.output.layout)
-            self._seen = seen(Segmenter(artifact, session), pairs, mapping)
-        return self._seen
+            self._evaluation = evaluation(Segmenter(artifact, session), pairs, mapping)
+        return self._evaluation

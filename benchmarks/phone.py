@@ -33,7 +33,7 @@ LARGEST_POST = 32 << 20
 
 
 @dataclass
-class Run:
+class PhoneRun:
     """What is measured, and what has come back.
 
     Attributes:
@@ -171,7 +171,7 @@ def _median(values: Sequence[float]) -> float:
     return float(statistics.median(values))
 
 
-def site_files(run: Run, folder: Path) -> dict[str, Path]:
+def site_files(run: PhoneRun, folder: Path) -> dict[str, Path]:
     """Everything that the page needs, made in `folder`: path on the site → file."""
     import cv2
 
@@ -213,7 +213,7 @@ def command(args: argparse.Namespace) -> int:
     cli.check_folder(args.rows.parent)
     pairs = find_pairs(args.data) if args.data else []
     kept = set(evenly_spaced([pair.image for pair in pairs], args.max_frames or len(pairs)))
-    run = Run(artifacts, QUICK if args.quick else SINGLE_STREAM, args.minutes,
+    run = PhoneRun(artifacts, QUICK if args.quick else SINGLE_STREAM, args.minutes,
               [pair for pair in pairs if pair.image in kept], args.rows)
     with tempfile.TemporaryDirectory(prefix="edgeseg-phone-") as folder:
         posts = {"result": run.take_result, "mask": run.take_mask, "done": run.take_end}

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.worker import Worker, png
+from benchmarks.worker import MeasuringWorker, png
 
 if TYPE_CHECKING:
     from runtime.board import Board
@@ -36,7 +36,7 @@ class Remote:
         from runtime.artifact import open_artifact
 
         self.artifact, _ = open_artifact(path)
-        self._worker = Worker(path, threads, engine, None, on)
+        self._worker = MeasuringWorker(path, threads, engine, None, on)
 
     @property
     def machine(self) -> dict[str, Any]:

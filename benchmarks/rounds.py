@@ -13,8 +13,8 @@ from benchmarks.sustained import WINDOW_S, Moment
 from runtime import cli
 
 if TYPE_CHECKING:
-    from benchmarks.kept import Kept
-    from benchmarks.worker import Worker
+    from benchmarks.kept import KeptRounds
+    from benchmarks.worker import MeasuringWorker
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ QUICK = Rule(40, 2.0, 5, quick=True)
 
 
 @dataclass
-class Record:
+class Timings:
     """What one worker's rounds have brought so far; times in milliseconds, one list per round."""
 
-    worker: Worker
+    worker: MeasuringWorker
     warmed: dict[str, Any]
     total: list[list[float]] = field(default_factory=list)
     stages: dict[str, list[list[float]]] = field(default_factory=dict)
@@ -80,17 +80,17 @@ class Record:
                 *(() if self.warmed["settled"] else (unsettled,)))
 
 
-def take_turns(records: Sequence[Record], rule: Rule, kept: Kept) -> None:
+def take_turns(timings: Sequence[Timings], rule: Rule, kept: KeptRounds) -> None:
     """Every contender once in each round, in a new order; rounds that a run before this one has left count."""
     for answers in kept.values:
-        for record, answer in zip(records, answers):
-            record.take(answer)
+        for timed, answer in zip(timings, answers):
+            timed.take(answer)
     order = random.Random(len(kept.values))
     missing = range(rule.rounds - len(kept.values))
     for _ in cli.progress(missing, len(missing), "latency"):
-        answers = {place: records[place].worker.ask(queries=-(-rule.queries // rule.rounds),
+        answers = {place: timings[place].worker.ask(queries=-(-rule.queries // rule.rounds),
                                                     seconds=rule.seconds / rule.rounds)
-                   for place in order.sample(range(len(records)), len(records))}
-        kept.add([answers[place] for place in range(len(records))])
-        for place, record in enumerate(records):
-            record.take(answers[place])
+                   for place in order.sample(range(len(timings)), len(timings))}
+        kept.add([answers[place] for place in range(len(timings))])
+        for place, timed in enumerate(timings):
+            timed.take(answers[place])

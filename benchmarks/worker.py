@@ -44,7 +44,7 @@ FRAMES = 4
 """Images that a benchmark runs on."""
 
 
-class Worker:
+class MeasuringWorker:
     """The parent's end. Use it as a context manager.
 
     Args:
@@ -127,7 +127,7 @@ class Worker:
             if stream is not None:
                 stream.close()
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> MeasuringWorker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
@@ -139,8 +139,8 @@ def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str,
     """The child's end.
 
     Args:
-        arguments: "path", "threads", "engine" and "frames" as in `Worker`; "spawned", the parent's clock at the start;
-            "silence_s", the seconds without a line after which this process ends itself, 0 for never.
+        arguments: "path", "threads", "engine" and "frames" as in `MeasuringWorker`; "spawned", the parent's clock at
+            the start; "silence_s", the seconds without a line after which this process ends itself, 0 for never.
         requests: one per line.
         say: sends an answer.
     """

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 
 from calibration.data.coverage import Chosen, choose
-from calibration.judge.budget import Kept, Trial, int8_share, searched
+from calibration.judge.budget import FloatLayer, Trial, int8_share, searched
 from calibration.judge.costs import price, whole_ms
 from calibration.judge.engines import Simulated
 from calibration.judge.lint import lint
@@ -162,7 +162,7 @@ class CalibrationResult:
     judge: Judge
     simulated: Score
     engine: Score
-    kept: tuple[Kept, ...]
+    kept: tuple[FloatLayer, ...]
 
 
 def _reopened(artifact: Artifact, path: Path) -> Artifact:
@@ -187,7 +187,7 @@ def build(wanted: CalibrationRequest, say: Say = lambda line: None, accept: Acce
     learnt = dict[str, Any]()
     if wanted.epochs:
         ready, learnt = _fine_tuned(wanted, ready, judge, say)
-    plan, kept = ready.plan, tuple[Kept, ...]()
+    plan, kept = ready.plan, tuple[FloatLayer, ...]()
     if wanted.max_drop is not None or wanted.max_ms is not None:
         kept = searched([layer for layer in ready.graph.layers if layer.node in plan.nodes and layer.macs],
                         _trial(wanted, ready), wanted.max_drop, wanted.max_ms, say)
@@ -273,7 +273,7 @@ def scored(wanted: CalibrationRequest, judge: Judge, model: onnx.ModelProto, lab
             return judge.score(session, label)
 
 
-def _describe(wanted: CalibrationRequest, ready: Prepared, plan: Plan, kept: tuple[Kept, ...], judge: Judge,
+def _describe(wanted: CalibrationRequest, ready: Prepared, plan: Plan, kept: tuple[FloatLayer, ...], judge: Judge,
               simulated: Score, engine: Score, learnt: dict[str, Any]) -> Artifact:
     kernels = f"int8 in {engines()[wanted.judged_in].title}'s integer kernels"
     checks = tuple(_check(step, score, judge.held_out) for step, score in (

@@ -23,20 +23,20 @@ SILENT = 1e-5
 
 
 @dataclass(frozen=True)
-class Seen:
+class TensorSample:
     """A tensor's shape, and at most `SAMPLES` of its values."""
 
     shape: tuple[int, ...]
     values: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, value: Any) -> Seen:
+    def of(cls, value: Any) -> TensorSample:
         """A copy of a float array's samples, for what computes in place."""
         flat = np.ravel(np.asarray(value))
         return cls(tuple(np.shape(value)), flat[::max(1, flat.size // SAMPLES)].astype(np.float64))
 
 
-Named = Iterator[tuple[str, Seen]]
+Named = Iterator[tuple[str, TensorSample]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def parting(traces: Sequence[Trace], frame: Frame, limit: float) -> str:
             "differs: a conversion, or the engine's own optimisation")
 
 
-def _apart(a: Seen, b: Seen) -> float:
+def _apart(a: TensorSample, b: TensorSample) -> float:
     if not np.isfinite(b.values).all():
         return float("inf")
     size = max(float(np.sqrt(np.mean(a.values ** 2))), SILENT) if a.values.size else 1.0

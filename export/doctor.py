@@ -24,7 +24,7 @@ RIVALS = (("opencv-python", "opencv-python-headless"), ("onnxruntime", "onnxrunt
 
 
 @dataclass(frozen=True)
-class Machine:
+class Installation:
     """What was seen.
 
     Attributes:
@@ -47,11 +47,11 @@ class Ability:
     remark: str = ""
 
 
-def this_machine(targets: Iterable[Target], engines: Iterable[Engine]) -> Machine:
+def this_machine(targets: Iterable[Target], engines: Iterable[Engine]) -> Installation:
     """Look, without importing anything heavy."""
     names = [*HOST, *(name for target in targets for name in target.packages),
              *(name for engine in engines for name in engine.packages + engine.one_of), *ALWAYS]
-    return Machine(f"{platform.system()} {platform.machine()}", sys.version_info[:2],
+    return Installation(f"{platform.system()} {platform.machine()}", sys.version_info[:2],
                    installed(tuple(dict.fromkeys(names))))
 
 
@@ -66,7 +66,7 @@ def abilities(targets: Mapping[str, Target], engines: Mapping[str, Engine]) -> l
     return [*exports, Ability("python -m calibration", missing(("onnx", "onnxruntime"), "calibration")), *runs]
 
 
-def problems(machine: Machine, targets: Iterable[Target]) -> list[Problem]:
+def problems(machine: Installation, targets: Iterable[Target]) -> list[Problem]:
     """What is known not to work together, with the fix: of this machine at large, and of each target."""
     found: list[Problem] = []
     if not PYTHONS[0] <= machine.python < PYTHONS[1]:
@@ -80,7 +80,7 @@ def problems(machine: Machine, targets: Iterable[Target]) -> list[Problem]:
     return [*found, *(problem for target in targets for problem in target.problems())]
 
 
-def report(machine: Machine, able: list[Ability], found: list[Problem]) -> str:
+def report(machine: Installation, able: list[Ability], found: list[Problem]) -> str:
     """All of it as text."""
     lines = [f"{machine.system}, Python {machine.python[0]}.{machine.python[1]}",
              "packages: " + ", ".join(f"{name} {number}" for name, number in machine.packages.items()), ""]

@@ -22,7 +22,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Record:
+class WeightsRecord:
     """What is read again of a record.
 
     Attributes:
@@ -54,14 +54,14 @@ class Record:
     start: Mapping[str, Any] | None = None
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: Path) -> WeightsRecord:
     """A record from its file.
 
     Raises:
         UserError: it cannot be read, or is no record.
     """
     try:
-        return decoded(Record, parsed(read(path)), whole=False, part=True)
+        return decoded(WeightsRecord, parsed(read(path)), whole=False, part=True)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not the record of a training ({error}); expected what python -m "
                         "export.training.train writes beside its weights") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from export.difference import Named, Seen, Trace
+from export.difference import Named, TensorSample, Trace
 
 if TYPE_CHECKING:
     import onnx
@@ -33,13 +33,13 @@ def of_modules(make: Callable[[], nn.Module]) -> Callable[[Frame], Named]:
     def tensors(frame: Frame) -> Named:
         import torch
 
-        whole, found = make(), dict[str, Seen]()
+        whole, found = make(), dict[str, TensorSample]()
 
         def note(name: str) -> Any:
             def hook(module: nn.Module, inputs: Any, value: Any) -> None:
                 if isinstance(value, torch.Tensor) and value.is_floating_point():
                     found.pop(name, None)
-                    found[name] = Seen.of(value.detach().numpy())
+                    found[name] = TensorSample.of(value.detach().numpy())
             return hook
 
         hooks = [module.register_forward_hook(note(name)) for name, module in whole.named_modules() if name]
@@ -60,7 +60,7 @@ def of_program(make: Callable[[], nn.Module]) -> Callable[[Frame], Named]:
 
         from export.wrapper import DECOMPOSITIONS
 
-        found, module = dict[str, Seen](), make()
+        found, module = dict[str, TensorSample](), make()
 
         class Noting(torch.fx.Interpreter):
             def run_node(self, n: torch.fx.Node) -> Any:
@@ -68,7 +68,7 @@ def of_program(make: Callable[[], nn.Module]) -> Callable[[Frame], Named]:
                 if n.op == "call_function" and isinstance(value, torch.Tensor) and value.is_floating_point():
                     for name in (n.name, *(path for path, _ in n.meta.get("nn_module_stack", {}).values())):
                         found.pop(name.partition("@")[0], None)
-                        found[name.partition("@")[0]] = Seen.of(value.numpy())
+                        found[name.partition("@")[0]] = TensorSample.of(value.numpy())
                 return value
 
         example = (torch.from_numpy(frame),)
@@ -87,5 +87,5 @@ def of_onnx(model: onnx.ModelProto) -> Callable[[Frame], Named]:
         names = [name for node in model.graph.node for name in node.output if name]
         for name, value in zip(names, Probe(model, names).run_all(frame)):
             if value.dtype.kind == "f":
-                yield name, Seen.of(value)
+                yield name, TensorSample.of(value)
     return tensors

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from export import checkpoint
 from export.checkpoint import SUFFIXES, few
 from export.origins import Checkpoint, Origin
-from export.record import Record, read_record
+from export.record import WeightsRecord, read_record
 from export.spec import ModelSpec
 from runtime.artifact import Weights
 from runtime.errors import UserError
@@ -39,14 +39,14 @@ def choices(entry: ModelSpec) -> str:
     return ", ".join([*names, "none (random)", f"a path ending in {', '.join(SUFFIXES)}"])
 
 
-def bundled_sets(entry: ModelSpec) -> list[Record]:
+def bundled_sets(entry: ModelSpec) -> list[WeightsRecord]:
     """The records beside the bundled weights of a network, the default first."""
     found = [read_record(path) for path in sorted(BUNDLED.glob(f"{entry.name}*.json"))]
     own = [record for record in found if record.network == entry.name]
     return sorted(own, key=lambda record: record.classes != entry.classes.name)
 
 
-def bundled(entry: ModelSpec, source: str | None = None) -> Record | None:
+def bundled(entry: ModelSpec, source: str | None = None) -> WeightsRecord | None:
     """The record of the bundled weights that `source` names, or of the default ones; None where there are none."""
     return next((record for record in bundled_sets(entry) if source in (None, record.classes)), None)
 

@@ -76,7 +76,7 @@ class Server:
         self._watching = 0
         self._changed = threading.Condition()
         try:
-            self._server = ThreadingHTTPServer((host, port), partial(_Handler, self))
+            self._server = ThreadingHTTPServer((host, port), partial(_StreamHandler, self))
         except (OSError, OverflowError) as error:
             raise UserError(f"cannot serve on {host}:{port} ({error})", try_="--serve with another port, such as 8001",
                             ) from error
@@ -137,7 +137,7 @@ class Server:
         self._thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _StreamHandler(BaseHTTPRequestHandler):
     """The page, its numbers, and the pictures."""
 
     def __init__(self, owner: Server, *arguments: Any) -> None:

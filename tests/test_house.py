@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def test_no_file_imports_what_imports_it():
              for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     order = TopologicalSorter({name: imports_of(path, set(paths)) - {name} for name, path in paths.items()})
     assert len(list(order.static_order())) == len(paths)  # raises CycleError, which names the circle
+
+
+def test_no_two_classes_have_one_name():
+    places = defaultdict(list)
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    places[node.name].append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert len(places) > 200  # more than nothing was read
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 def test_importing_the_runtime_brings_in_nothing_of_the_host():

@@ -14,7 +14,7 @@ Holds = Callable[[list[Layer]], bool]
 
 
 @dataclass(frozen=True)
-class Kept:
+class FloatLayer:
     """A layer left in float, and what that buys."""
 
     layer: Layer
@@ -42,7 +42,7 @@ class Trial:
 
 
 def searched(layers: Sequence[Layer], trial: Trial, max_drop: float | None, max_ms: float | None,
-             say: Callable[[str], None]) -> tuple[Kept, ...]:
+             say: Callable[[str], None]) -> tuple[FloatLayer, ...]:
     """The layers to keep in float.
 
     Those that are faster in float stay there. The others are ranked by what sparing each alone wins back for its price,
@@ -80,7 +80,7 @@ def searched(layers: Sequence[Layer], trial: Trial, max_drop: float | None, max_
     if max_ms is not None and trial.ms is not None and (ms := trial.ms(_nodes(kept))) > max_ms:
         raise GateFailed(f"a frame takes {ms:.2f} ms with {len(kept)} layers in float, {max_ms:g} are allowed; nothing "
                          "was written", try_=f"--max-ms {ms * 1.1:.2g}" + (", or a larger --max-drop" if gains else ""))
-    return tuple(Kept(layer, _bought(layer, trial, gains)) for layer in kept)
+    return tuple(FloatLayer(layer, _bought(layer, trial, gains)) for layer in kept)
 
 
 def _bought(layer: Layer, trial: Trial, gains: Mapping[str, float]) -> str:

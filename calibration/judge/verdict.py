@@ -82,7 +82,7 @@ def verdict(wanted: CalibrationRequest, outcome: CalibrationResult) -> str:
     return "\n".join([*rows, "", conclusion(speeds, this_processor(), fusion(outcome.path))])
 
 
-def conclusion(speeds: Sequence[Speed], processor: Processor, unfused: Fusion) -> str:
+def conclusion(speeds: Sequence[Speed], processor: Processor, unfused: OrtFusion) -> str:
     """One line for each engine and one that decides: which engine with which file is fastest, and why INT8 is not."""
     lines = []
     for speed in speeds:
@@ -105,7 +105,7 @@ def conclusion(speeds: Sequence[Speed], processor: Processor, unfused: Fusion) -
     return "\n".join(lines)
 
 
-def _reasons(processor: Processor, unfused: Fusion | None) -> str:
+def _reasons(processor: Processor, unfused: OrtFusion | None) -> str:
     reasons = []
     if not processor.dot_products:
         reasons.append(processor.describe())
@@ -116,7 +116,7 @@ def _reasons(processor: Processor, unfused: Fusion | None) -> str:
 
 
 @dataclass(frozen=True)
-class Fusion:
+class OrtFusion:
     """What ONNX Runtime makes of a Q/DQ graph on this machine.
 
     Attributes:
@@ -130,7 +130,7 @@ class Fusion:
     conversions: int
 
 
-def fusion(path: Path) -> Fusion:
+def fusion(path: Path) -> OrtFusion:
     """Let ONNX Runtime optimise a file, and count."""
     ort = library()
     with tempfile.TemporaryDirectory() as folder:
@@ -140,7 +140,7 @@ def fusion(path: Path) -> Fusion:
         ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
         kinds = [node.op_type for node in load_onnx(Path(options.optimized_model_filepath)).graph.node]
     left = kinds.count("Conv") + kinds.count("FusedConv")
-    return Fusion(left + kinds.count("QLinearConv"), left,
+    return OrtFusion(left + kinds.count("QLinearConv"), left,
                   kinds.count("QuantizeLinear") + kinds.count("DequantizeLinear"))
 
 

@@ -28,7 +28,7 @@ FRAMES = 8
 
 
 @dataclass(frozen=True)
-class Pair:
+class ConvPair:
     """Two convolutions with nothing but a ReLU in between, by node name, and the activation between them."""
 
     first: str
@@ -36,7 +36,7 @@ class Pair:
     between: str
 
 
-def pairs(graph: FloatGraph) -> list[Pair]:
+def pairs(graph: FloatGraph) -> list[ConvPair]:
     """All pairs of a graph, in order."""
     found = []
     for node in graph.graph.node:
@@ -46,7 +46,7 @@ def pairs(graph: FloatGraph) -> list[Pair]:
         if (before is not None and before.op_type == "Conv" and len(graph.consumers[node.input[0]]) == 1
                 and len(after) == 1 and after[0].op_type == "Conv" and _fits(graph, after[0].name)
                 and all(graph.is_constant(c.input[1]) for c in (before, after[0]))):
-            found.append(Pair(before.name, after[0].name, node.output[0]))
+            found.append(ConvPair(before.name, after[0].name, node.output[0]))
     return found
 
 
@@ -78,7 +78,7 @@ def equalised(graph: FloatGraph, frames: Chosen) -> FloatGraph:
     return result
 
 
-def _divide(graph: FloatGraph, pair: Pair, activation: npt.NDArray[np.float32]) -> None:
+def _divide(graph: FloatGraph, pair: ConvPair, activation: npt.NDArray[np.float32]) -> None:
     first, second = graph.nodes[pair.first], graph.nodes[pair.second]
     weight = graph.array(second.input[1])
     depthwise = weight.shape[1] == 1

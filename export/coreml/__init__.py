@@ -26,9 +26,9 @@ TARGET = Target(
 
 def build(job: Job) -> Path:
     """Export with the options that the command has by default; see `export.build.build`."""
-    from export.coreml.exporter import Options, exported
+    from export.coreml.exporter import CoremlOptions, exported
 
-    return exported(job, Options())
+    return exported(job, CoremlOptions())
 
 
 def reopen(artifact: Artifact, path: Path) -> Session | None:

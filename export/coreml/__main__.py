@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(args: argparse.Namespace) -> int:
-    from export.coreml.exporter import Options, exported, library
+    from export.coreml.exporter import CoremlOptions, exported, library
     from runtime.sessions.coreml import on_mac
 
     if not sys.stderr.isatty():
@@ -40,7 +40,7 @@ def _command(args: argparse.Namespace) -> int:
 
         print("\n".join(inspected(Path(args.name))))
         return 0
-    path = exported(job_from(args), Options(args.target, args.image))
+    path = exported(job_from(args), CoremlOptions(args.target, args.image))
     executed = "verified in Core ML" if on_mac() else "evaluated here, never run on an Apple device"
     return finish(args, path, f"{args.target} and later, {executed}")
 

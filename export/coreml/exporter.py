@@ -33,7 +33,7 @@ LOSSY_AGREEMENT = 0.9
 
 
 @dataclass(frozen=True)
-class Options:
+class CoremlOptions:
     """What only this target asks.
 
     Attributes:
@@ -45,7 +45,7 @@ class Options:
     image: bool = True
 
 
-def exported(job: Job, options: Options) -> Path:
+def exported(job: Job, options: CoremlOptions) -> Path:
     """Export, evaluating the saved package after every step.
 
     Args:
@@ -93,14 +93,14 @@ def exported(job: Job, options: Options) -> Path:
     return job.out / artifact.file
 
 
-def _calibration(job: Job, options: Options) -> tuple[Path | None, bool]:
+def _calibration(job: Job, options: CoremlOptions) -> tuple[Path | None, bool]:
     if options.system == "iOS16":
         raise UserError("--precision int8 quantises activations, which Core ML has from iOS17 on; --target iOS16 was "
                         "asked for", try_="--precision w8, or --target iOS17")
     return job.calibration, job.allow_few
 
 
-def model_from_torch(wanted: Request, options: Options) -> Any:
+def model_from_torch(wanted: Request, options: CoremlOptions) -> Any:
     """Convert the network in its wrapper: "image" → `wanted.output`, as an MLModel that is not loaded.
 
     FLOAT16 tensors unless `wanted.precision` is fp32.

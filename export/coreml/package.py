@@ -13,7 +13,7 @@ from runtime.artifact import Artifact, OutputKind, size_mb, to_json
 from runtime.sessions.coreml import on_mac
 
 if TYPE_CHECKING:
-    from export.coreml.reference import Program
+    from export.coreml.reference import MilProgram
     from export.request import Request
 
 PREVIEW = "com.apple.coreml.model.preview"
@@ -50,7 +50,7 @@ def planned(wanted: Request, target: str, image: bool) -> Artifact:
     return dataclasses.replace(artifact, file=f"{wanted.stem}{'' if image else '-tensor'}.mlpackage")
 
 
-def finished(artifact: Artifact, program: Program, package: Path) -> Artifact:
+def finished(artifact: Artifact, program: MilProgram, package: Path) -> Artifact:
     """`planned`, with what the saved program shows: the output's shape, operations, and size."""
     kinds = operations(program)
     (declared,) = (kind for op in program.operations for name, kind in op.outputs if name == program.outputs[0])
@@ -124,6 +124,6 @@ def save(model: Any, artifact: Artifact, package: Path) -> Path:
     return package
 
 
-def operations(program: Program) -> dict[str, int]:
+def operations(program: MilProgram) -> dict[str, int]:
     """How often each operation occurs, constants aside, most frequent first."""
     return dict(Counter(op.kind for op in program.operations if op.kind != "const").most_common())

@@ -24,7 +24,7 @@ from runtime.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from export.coreml.reference import Evaluator, Program
+    from export.coreml.reference import Evaluator, MilProgram
     from export.coreml.reference.session import ReferenceSession
     from runtime.preprocess import Preprocess
 
@@ -144,7 +144,7 @@ def _usable(low: float, high: float) -> Range:
     return max(low, -LARGEST), min(high, LARGEST)
 
 
-def _shared_in_concats(program: Program, ranges: Mapping[str, Range]) -> dict[str, Range]:
+def _shared_in_concats(program: MilProgram, ranges: Mapping[str, Range]) -> dict[str, Range]:
     groups: list[set[str]] = []
     for op in program.operations:
         if op.kind == "concat":

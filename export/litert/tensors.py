@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from export.difference import Named, Seen
+from export.difference import Named, TensorSample
 from runtime.preprocess import Frame
 from runtime.sessions.litert import library
 
@@ -23,7 +23,7 @@ def of_tflite(model: bytes) -> Callable[[Frame], Named]:
     hide tensors.
     """
     def tensors(frame: Frame) -> Named:
-        lite, found = library(), dict[str, Seen]()
+        lite, found = library(), dict[str, TensorSample]()
         interpreter = lite.Interpreter(
             model_content=model, experimental_preserve_all_tensors=True,
             experimental_op_resolver_type=lite.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
@@ -33,7 +33,7 @@ def of_tflite(model: bytes) -> Callable[[Frame], Named]:
         interpreter.invoke()
         for entry in (details[index] for op in interpreter._get_ops_details() for index in op["outputs"]):
             if entry["dtype"] in (np.float32, np.int8):
-                seen = Seen.of(_float(interpreter.get_tensor(entry["index"]), entry))
+                seen = TensorSample.of(_float(interpreter.get_tensor(entry["index"]), entry))
                 for path in _paths(entry["name"]):
                     found.pop(path, None)
                     found[path] = seen

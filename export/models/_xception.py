@@ -25,7 +25,7 @@ def separable(inputs: int, outputs: int, stride: int, rate: int, last: bool) -> 
     return nn.Sequential(nn.ReLU(), depthwise, norm(inputs), pointwise, norm(outputs))
 
 
-class Block(nn.Module):
+class XceptionBlock(nn.Module):
     """Three separable convolutions, the stride in the third one, and a shortcut: "conv", "sum" or "none"."""
 
     def __init__(self, inputs: int, outputs: tuple[int, int, int], shortcut: str, stride: int = 1, rate: int = 1
@@ -59,11 +59,11 @@ class Xception65(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), norm(32), nn.ReLU(),
                                   nn.Conv2d(32, 64, 3, 1, 1, bias=False), norm(64), nn.ReLU())
         self.entry = nn.ModuleList([
-            Block(64, (128, 128, 128), "conv", 2), Block(128, (256, 256, 256), "conv", 2),
-            Block(256, (728, 728, 728), "conv", 2 // fine)])
-        self.middle = nn.ModuleList(Block(728, (728, 728, 728), "sum", rate=fine) for _ in range(16))
-        self.exit = nn.ModuleList([Block(728, (728, 1024, 1024), "conv", rate=fine),
-                                   Block(1024, (1536, 1536, 2048), "none", rate=2 * fine)])
+            XceptionBlock(64, (128, 128, 128), "conv", 2), XceptionBlock(128, (256, 256, 256), "conv", 2),
+            XceptionBlock(256, (728, 728, 728), "conv", 2 // fine)])
+        self.middle = nn.ModuleList(XceptionBlock(728, (728, 728, 728), "sum", rate=fine) for _ in range(16))
+        self.exit = nn.ModuleList([XceptionBlock(728, (728, 1024, 1024), "conv", rate=fine),
+                                   XceptionBlock(1024, (1536, 1536, 2048), "none", rate=2 * fine)])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.entry[0](self.stem(x))[0]

@@ -100,7 +100,7 @@ class Aggregation(nn.Module):
         return moved(coarse, self.coarse(both)) + moved(fine, self.fine(both))
 
 
-class Context(nn.Module):
+class ImageContext(nn.Module):
     """§3.3: a 3x3 summary of the image, warped back over the map that it came from."""
 
     def __init__(self, inputs: int) -> None:
@@ -127,7 +127,7 @@ class AlignSeg(nn.Module):
     def __init__(self, classes: int, depth: int) -> None:
         super().__init__()
         self.backbone = ResNet(depth, deep=True, ceil=True)
-        self.context = Context(2048)
+        self.context = ImageContext(2048)
         self.reduce = nn.ModuleList(Refine(inputs) for inputs in (256, 512, 1024, 2048, WIDTH))
         self.align = nn.ModuleList(Aggregation() for _ in range(4))
         self.refine = nn.ModuleList(Refine(WIDTH) for _ in range(4))

@@ -79,7 +79,7 @@ class Refinement(nn.Module):
         return y * self.bn_atten(self.conv_atten(F.adaptive_avg_pool2d(y, 1))).sigmoid()  # type: ignore[no-any-return]
 
 
-class Context(nn.Module):
+class ContextPath(nn.Module):
     """The context path's way back up, from the mean of the whole scene; `inputs` are channels at strides 16, 32."""
 
     def __init__(self, inputs: tuple[int, int]) -> None:
@@ -95,7 +95,7 @@ class Context(nn.Module):
         return self.conv_head16(F.interpolate(self.arm16(x16) + y16, size=x8.shape[2:])), y16
 
 
-class Fusion(nn.Module):
+class FeatureFusion(nn.Module):
     """§3.3: both paths concatenated, mixed, and weighted anew by `gate`, which sees the means of 256 channels."""
 
     def __init__(self, inputs: int, *gate: nn.Module) -> None:
@@ -118,11 +118,11 @@ class BiSeNet(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.backbone = ResNet(18)
-        self.context = Context((256, 512))
+        self.context = ContextPath((256, 512))
         self.spatial = nn.Sequential(OrderedDict(
             conv1=convolution(3, 64, 7, 2), conv2=convolution(64, 64, 3, 2), conv3=convolution(64, 64, 3, 2),
             conv_out=convolution(64, WIDTH, 1)))
-        self.fusion = Fusion(2 * WIDTH, nn.Conv2d(256, 256, 1, bias=False), nn.BatchNorm2d(256))
+        self.fusion = FeatureFusion(2 * WIDTH, nn.Conv2d(256, 256, 1, bias=False), nn.BatchNorm2d(256))
         self.head = head(256, 256, classes)
         self.aux = nn.ModuleDict({stride: head(WIDTH, 64, classes) for stride in ("16", "32")})
         initialise(self)

@@ -47,7 +47,7 @@ REFERENCE = NameMap("ydhongHIT/DDRNet", (
 ), dropped=(r"^loss\.",))
 
 
-class Context(nn.Module):
+class DAPPM(nn.Module):
     """Deep aggregation pyramid pooling ("DAPPM"): fine to coarse, each scale added to what the last one became."""
 
     def __init__(self, inputs: int, middle: int, outputs: int) -> None:
@@ -88,7 +88,7 @@ class DDRNet(nn.Module):
         self.up3, self.up4 = normed(4 * planes, high), normed(8 * planes, high)
         self.down3 = normed(high, 4 * planes, 3, 2)
         self.down4 = nn.Sequential(*normed(high, 4 * planes, 3, 2), nn.ReLU(), *normed(4 * planes, 8 * planes, 3, 2))
-        self.context = Context(16 * planes, pooled, 4 * planes)
+        self.context = DAPPM(16 * planes, pooled, 4 * planes)
         self.head, self.aux = head(4 * planes, middle, classes), head(high, middle, classes)
         initialise(self)
 

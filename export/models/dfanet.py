@@ -65,7 +65,7 @@ def separable(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
                          nn.BatchNorm2d(inputs), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
 
-class Block(nn.Module):
+class DFANetBlock(nn.Module):
     """Three separable convolutions beside a shortcut; the first one carries the stride."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -83,7 +83,8 @@ class Block(nn.Module):
 
 def stage(inputs: int, outputs: int, repeats: int) -> nn.Sequential:
     """One enc: halves height and width."""
-    return nn.Sequential(Block(inputs, outputs, 2), *(Block(outputs, outputs, 1) for _ in range(repeats - 1)))
+    return nn.Sequential(DFANetBlock(inputs, outputs, 2),
+                         *(DFANetBlock(outputs, outputs, 1) for _ in range(repeats - 1)))
 
 
 class Attention(nn.Module):
@@ -104,7 +105,7 @@ class Attention(nn.Module):
         return x * self.reduce(self.classify(x))  # type: ignore[no-any-return]
 
 
-class Backbone(nn.Module):
+class DFANetBackbone(nn.Module):
     """Xception A or B without its stem; `joined` are the channels of an earlier backbone's enc2, enc3 and enc4."""
 
     def __init__(self, inputs: int, channels: tuple[int, int, int], joined: tuple[int, int, int] = (0, 0, 0)) -> None:
@@ -130,7 +131,7 @@ class Classifier(nn.Module):
     def __init__(self, channels: tuple[int, int, int]) -> None:
         super().__init__()
         self.stem = convolution(3, 8, 3, 2)
-        self.backbone = Backbone(8, channels)
+        self.backbone = DFANetBackbone(8, channels)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -145,8 +146,8 @@ class DFANet(nn.Module):
         super().__init__()
         enc2, _, enc4 = channels
         self.stem = convolution(3, 8, 3, 2)
-        self.backbones = nn.ModuleList([Backbone(8, channels), Backbone(enc4, channels, joined=channels),
-                                        Backbone(enc4, channels, joined=channels)])
+        self.backbones = nn.ModuleList([DFANetBackbone(8, channels), DFANetBackbone(enc4, channels, joined=channels),
+                                        DFANetBackbone(enc4, channels, joined=channels)])
         self.low = nn.ModuleList(convolution(enc2, DECODER_CHANNELS) for _ in range(3))
         self.high = nn.ModuleList(convolution(enc4, DECODER_CHANNELS) for _ in range(3))
         self.merge = convolution(DECODER_CHANNELS, DECODER_CHANNELS)
@@ -195,7 +196,7 @@ def initialise(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, Attention):
             nn.init.ones_(module.reduce.bias)  # type: ignore[arg-type]
-        elif isinstance(module, Block):
+        elif isinstance(module, DFANetBlock):
             nn.init.zeros_(module.body[-1][-1].weight)  # type: ignore[index]
 
 

@@ -71,7 +71,7 @@ class Initial(nn.Module):
         return y
 
 
-class Bottleneck(nn.Module):
+class ENetBottleneck(nn.Module):
     """Shrink, convolve, widen, beside a shortcut (figure 2b): [N, C, H, W] → the same shape."""
 
     def __init__(self, channels: int, activation: type[nn.Module], dropout: float, kind: str = "regular",
@@ -138,14 +138,14 @@ class ENet(nn.Module):
         super().__init__()
         self.initial_block = Initial()
         self.down1 = Down(16, 64, 0.01)
-        self.stage1 = nn.Sequential(*(Bottleneck(64, nn.PReLU, 0.01) for _ in range(4)))
+        self.stage1 = nn.Sequential(*(ENetBottleneck(64, nn.PReLU, 0.01) for _ in range(4)))
         self.down2 = Down(64, 128, 0.1)
-        self.stage2 = nn.Sequential(*(Bottleneck(128, nn.PReLU, 0.1, *kind) for kind in PLAN))
-        self.stage3 = nn.Sequential(*(Bottleneck(128, nn.PReLU, 0.1, *kind) for kind in PLAN))
+        self.stage2 = nn.Sequential(*(ENetBottleneck(128, nn.PReLU, 0.1, *kind) for kind in PLAN))
+        self.stage3 = nn.Sequential(*(ENetBottleneck(128, nn.PReLU, 0.1, *kind) for kind in PLAN))
         self.up4 = Up(128, 64, 0.1)
-        self.stage4 = nn.Sequential(*(Bottleneck(64, nn.ReLU, 0.1) for _ in range(2)))
+        self.stage4 = nn.Sequential(*(ENetBottleneck(64, nn.ReLU, 0.1) for _ in range(2)))
         self.up5 = Up(64, 16, 0.1)
-        self.stage5 = nn.Sequential(Bottleneck(16, nn.ReLU, 0.1))
+        self.stage5 = nn.Sequential(ENetBottleneck(16, nn.ReLU, 0.1))
         self.classifier = nn.ConvTranspose2d(16, classes, 3, 2, 1, output_padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -177,7 +177,7 @@ class Encoder(nn.Module):
         return maps
 
 
-class PyramidPooling(nn.Module):
+class DepthwisePyramid(nn.Module):
     """Depthwise convolutions at five sizes of the map, shuffled together; `last` ends in logits, without a norm."""
 
     def __init__(self, inputs: int, inner: int, outputs: int, last: bool = False) -> None:
@@ -232,8 +232,8 @@ class ESPNetv2(nn.Module):
         inner = min(classes // 2, WIDTH)
         widths = (4 * WIDTH, 3 * WIDTH, 2 * WIDTH)
         self.pyramids = nn.ModuleList([
-            *(PyramidPooling(inputs, inner, outputs) for inputs, outputs in zip((channels[3], *widths), widths)),
-            PyramidPooling(widths[-1], inner, classes, last=True)])
+            *(DepthwisePyramid(inputs, inner, outputs) for inputs, outputs in zip((channels[3], *widths), widths)),
+            DepthwisePyramid(widths[-1], inner, classes, last=True)])
         self.skips = nn.ModuleList(Skip(inputs, outputs) for inputs, outputs in zip(channels[2::-1], widths))
         self.joins = nn.ModuleList(activation(width) for width in widths)
         for module in self.modules():

@@ -82,7 +82,7 @@ def pyramid(x: Tensor) -> Tensor:
     return y
 
 
-class Fusion(nn.Module):
+class CascadeFusion(nn.Module):
     """Cascade feature fusion (§3.3): the coarse map enlarged and convolved, the fine one projected, both added."""
 
     def __init__(self, low: int, high: int, outputs: int = 128) -> None:
@@ -109,8 +109,8 @@ class ICNet(nn.Module):
         self.reduce = convolution(1024, 256, 1)
         self.fine = nn.Sequential(*(convolution(inputs, outputs, stride=2)
                                     for inputs, outputs in ((3, 32), (32, 32), (32, 64))))
-        self.fuse24 = Fusion(256, 256)
-        self.fuse12 = Fusion(128, 64)
+        self.fuse24 = CascadeFusion(256, 256)
+        self.fuse12 = CascadeFusion(128, 64)
         self.classifier = nn.Conv2d(128, classes, 1)
         initialise(self)
 

@@ -48,7 +48,7 @@ REFERENCE = NameMap("XuJiacong/PIDNet", (
 ), dropped=(r"^(?:model\.)?seghead_d\.", r"^(?:sem|bd)_loss\."))
 
 
-class Context(nn.Module):
+class PAPPM(nn.Module):
     """§3.3 ("PAPPM"): four pooled scales, each added to the map's own, side by side through one grouped convolution."""
 
     def __init__(self, inputs: int, middle: int, outputs: int) -> None:
@@ -117,7 +117,7 @@ class PIDNet(nn.Module):
         self.compression3, self.compression4 = normed(4 * planes, high), normed(8 * planes, high)
         self.pag3, self.pag4 = PixelAttention(high, planes), PixelAttention(high, planes)
         self.diff3, self.diff4 = normed(4 * planes, planes, 3), normed(8 * planes, high, 3)
-        self.context = Context(16 * planes, pooled, 4 * planes)
+        self.context = PAPPM(16 * planes, pooled, 4 * planes)
         self.dfm = BoundaryAttention(4 * planes)
         self.head, self.aux = head(4 * planes, middle, classes), head(high, middle, classes)
         initialise(self)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from export.models._names import NameMap
 from export.models._resnet import initialise
-from export.models.bisenet import WIDTH, Context, Fusion, convolution, head
+from export.models.bisenet import WIDTH, ContextPath, FeatureFusion, convolution, head
 from export.spec import CITYSCAPES, ModelSpec, Preprocess, Published
 
 SPECS = tuple(
@@ -54,7 +54,7 @@ REFERENCE = NameMap("MichaelFan01/STDC-Seg", (
 ), dropped=(r"^cp\.backbone\.(?!features\.)", r"^conv_out_sp\d+\."), inplace_abn=r"^(?!backbone\.)")
 
 
-class Block(nn.Module):
+class STDCBlock(nn.Module):
     """Figure 3: four convolutions in a row whose outputs, ever fewer channels each, are concatenated.
 
     With a stride of 2 the first one's output is halved, by averaging for the concatenation and by a depthwise
@@ -82,14 +82,14 @@ class Block(nn.Module):
         return torch.cat(parts, 1)
 
 
-class Backbone(nn.Sequential):
+class STDCBackbone(nn.Sequential):
     """STDC1 or STDC2 (table 2): two convolutions, then three stages of `blocks` blocks."""
 
     def __init__(self, blocks: tuple[int, int, int]) -> None:
         layers: list[nn.Module] = [convolution(3, 32, 3, 2), convolution(32, 64, 3, 2)]
         channels = 64
         for count, outputs in zip(blocks, (256, 512, 1024)):
-            layers += [Block(outputs if index else channels, outputs, 1 if index else 2) for index in range(count)]
+            layers += [STDCBlock(outputs if index else channels, outputs, 1 if index else 2) for index in range(count)]
             channels = outputs
         super().__init__(*layers)
         first, second, _ = blocks
@@ -112,9 +112,9 @@ class STDC(nn.Module):
 
     def __init__(self, classes: int, blocks: tuple[int, int, int]) -> None:
         super().__init__()
-        self.backbone = Backbone(blocks)
-        self.context = Context((512, 1024))
-        self.fusion = Fusion(256 + WIDTH, nn.Conv2d(256, 64, 1, bias=False), nn.ReLU(),
+        self.backbone = STDCBackbone(blocks)
+        self.context = ContextPath((512, 1024))
+        self.fusion = FeatureFusion(256 + WIDTH, nn.Conv2d(256, 64, 1, bias=False), nn.ReLU(),
                              nn.Conv2d(64, 256, 1, bias=False))
         self.head = head(256, 256, classes, bias=False)
         self.aux = nn.ModuleDict({stride: head(WIDTH, 64, classes, bias=False) for stride in ("16", "32")})

@@ -104,7 +104,7 @@ def _weights(folder: Path, network: nn.Module, classes: int) -> Checkpoint:
 
 
 @dataclass(frozen=True)
-class Processor:
+class ImageProcessor:
     """What is read of an image processor's file: sizes are a number of pixels, or "height" and "width" or the
     "shortest_edge"."""
 
@@ -121,7 +121,7 @@ def _preprocess(folder: Path, config: Any) -> Preprocess:
     """Size and normalisation from the image processor's file; without one, the configuration's size and ImageNet's."""
     path = folder / "preprocessor_config.json"
     try:
-        said = decoded(Processor, parsed(read(path)), whole=False, part=True) if path.is_file() else None
+        said = decoded(ImageProcessor, parsed(read(path)), whole=False, part=True) if path.is_file() else None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); expected what save_pretrained wrote") from error
     edge = getattr(config, "image_size", None)

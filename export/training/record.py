@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.record import Record, read_record
+from export.record import WeightsRecord, read_record
 from runtime.errors import UserError
 from runtime.files import in_one_piece, write_text
 
@@ -59,7 +59,7 @@ def history(entry: ModelSpec, source: str, sha256: str) -> dict[str, Any]:
     return {}
 
 
-def _beside(path: Path) -> Record | None:
+def _beside(path: Path) -> WeightsRecord | None:
     """The record beside weights; None where there is none, or a file of another kind, which is not our affair."""
     try:
         return read_record(path.with_suffix(".json"))

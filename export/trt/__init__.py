@@ -40,13 +40,13 @@ TARGET = Target(
 
 def build(job: Job) -> Path:
     """Export the ONNX file, then build; see `export.build.build`. The library is chosen by what is here."""
-    from export.trt.exporter import Options, onnx_artifact, plan_from_onnx
+    from export.trt.exporter import PlanOptions, onnx_artifact, plan_from_onnx
     from export.trt.library import choose
 
     here = gpu_here()
     library = choose("auto", (), here)
     job.say(f"builder: {library}")
-    return plan_from_onnx(onnx_artifact(job), job.out, library, here, Options(frames=job.frames), job.say)
+    return plan_from_onnx(onnx_artifact(job), job.out, library, here, PlanOptions(frames=job.frames), job.say)
 
 
 def reopen(artifact: Artifact, path: Path) -> Session | None:

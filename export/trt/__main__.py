@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(args: argparse.Namespace) -> int:
-    from export.trt.exporter import Options, plan_from_onnx
+    from export.trt.exporter import PlanOptions, plan_from_onnx
     from export.trt.library import choose
 
     cli.need("exporting", "export", "onnx", "torch")
@@ -62,7 +62,7 @@ def _command(args: argparse.Namespace) -> int:
     precision = args.precision if given else None
     if given and precision == "int8":
         source, precision = _calibrated(args, given), None
-    options = Options(precision, args.sm, args.workspace, sizes if all(sizes) else None, args.frames, args.inspect)
+    options = PlanOptions(precision, args.sm, args.workspace, sizes if all(sizes) else None, args.frames, args.inspect)
     plan = plan_from_onnx(source, args.out, library, here, options, say=print)
     return write_record(args, plan, open_artifact(plan)[0])
 

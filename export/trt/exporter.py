@@ -28,7 +28,7 @@ NOT_EXECUTED = Judged.BUILT.value
 
 
 @dataclass(frozen=True)
-class Options:
+class PlanOptions:
     """How a plan is built from an ONNX artifact.
 
     Attributes:
@@ -48,7 +48,7 @@ class Options:
     inspect: bool = False
 
 
-def plan_from_onnx(source: Path, out: Path, library: Library, gpu: Gpu | str, options: Options,
+def plan_from_onnx(source: Path, out: Path, library: Library, gpu: Gpu | str, options: PlanOptions,
                    say: Say = lambda line: None) -> Path:
     """Build a plan, and run it against the ONNX file where there is a GPU.
 
@@ -123,7 +123,7 @@ def _stem(given: Artifact, wanted: Artifact) -> str:
     return Path(given.file).stem.replace(f"-{given.precision}", f"-{wanted.precision}")
 
 
-def _graph(given: Artifact, path: Path, verifier: Verifier, options: Options,
+def _graph(given: Artifact, path: Path, verifier: Verifier, options: PlanOptions,
            say: Say) -> tuple[onnx.ModelProto, str, Check, list[dict[str, Any]]]:
     """What the builder gets, its precision, how well it agrees with the artifact, and the nodes kept in float32."""
     import onnx

@@ -53,7 +53,7 @@ class Site:
         name = host if host not in ("0.0.0.0", "") else address_in_network()
         context = None if self.local else _certified(name)
         try:
-            self._server = ThreadingHTTPServer((host, port), partial(_Handler, self))
+            self._server = ThreadingHTTPServer((host, port), partial(_PageHandler, self))
         except (OSError, OverflowError) as error:
             raise UserError(f"cannot serve on {host}:{port} ({error})",
                             try_="--serve with another address or port, such as 127.0.0.1:8001") from error
@@ -74,7 +74,7 @@ class Site:
         self._thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _PageHandler(BaseHTTPRequestHandler):
     """Answers from the site's lists; a path that is not in them does not exist."""
 
     protocol_version = "HTTP/1.1"

@@ -13,9 +13,9 @@ import numpy as np
 from runtime import cli
 from runtime.batch.cut import Segment
 from runtime.batch.items import Item
-from runtime.batch.manifest import Manifest, Row
+from runtime.batch.manifest import Manifest, ManifestRow
 from runtime.batch.store import store_at
-from runtime.batch.worker import BatchJob, Cut, Record
+from runtime.batch.worker import BatchJob, Cut, SegmentRecord
 from runtime.workers import Crew, Outcome, spread
 
 _BETWEEN_LINES_S = 30.0
@@ -33,7 +33,7 @@ class _Progress:
     """
 
     segments: int = 0
-    records: list[Record] = field(default_factory=list)
+    records: list[SegmentRecord] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
     @property
@@ -62,7 +62,7 @@ class Summary:
 
     items: int
     skipped: int
-    failed: tuple[Row, ...]
+    failed: tuple[ManifestRow, ...]
     frames: int
     seconds: float
     nodes: tuple[str, ...]
@@ -86,7 +86,7 @@ class Driver:
         self._left = [item for item in items if not self._is_done(item)]
         self._state = {item: _Progress() for item in self._left}
         self._over = len(items) - len(self._left)
-        self._failed: list[Row] = []
+        self._failed: list[ManifestRow] = []
         self._frames = 0
         self._start = self._told = monotonic()
 
@@ -136,9 +136,11 @@ class Driver:
         self._over += 1
         pixels = sum((np.array(record.pixels) for record in state.records), np.zeros(len(self._classes), np.int64))
         shares = {name: float(count / max(pixels.sum(), 1)) for name, count in zip(self._classes, pixels)}
-        row = Row(item.name, item.path, "failed" if state.reasons else "done", "; ".join(dict.fromkeys(state.reasons)),
-                  sum(record.frames for record in state.records), state.segments,
-                  round(sum(record.seconds for record in state.records), 3), shares, self._sha256, self._job.key(item))
+        row = ManifestRow(item.name, item.path, "failed" if state.reasons else "done",
+                          "; ".join(dict.fromkeys(state.reasons)),
+                          sum(record.frames for record in state.records), state.segments,
+                          round(sum(record.seconds for record in state.records), 3), shares, self._sha256,
+                          self._job.key(item))
         if state.reasons:
             self._failed.append(row)
         self._manifest.add(row)

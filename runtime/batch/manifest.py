@@ -21,7 +21,7 @@ _BETWEEN_S = 10.0
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """What became of an item.
 
     Attributes:
@@ -61,7 +61,7 @@ class Manifest:
         self.rows = {row.item: row for row in _read(store)}
         self._written_at = monotonic()
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ManifestRow) -> None:
         """Take a row in place of the item's last one; it is in the store some seconds later at most."""
         self.rows[row.item] = row
         if monotonic() - self._written_at > _BETWEEN_S:
@@ -74,14 +74,14 @@ class Manifest:
         self._written_at = monotonic()
 
 
-def _read(store: Store) -> Iterable[Row]:
+def _read(store: Store) -> Iterable[ManifestRow]:
     try:
         lines = store.read(NAME).decode("utf-8").splitlines()
     except FileNotFoundError:
         return
     for number, line in enumerate(lines, 1):
         try:
-            yield decode.decoded(Row, decode.parsed(line))
+            yield decode.decoded(ManifestRow, decode.parsed(line))
         except ValueError as error:
             raise UserError(f"line {number} of {NAME} is no row of a manifest ({error})",
                             try_="--out with another folder") from error

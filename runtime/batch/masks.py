@@ -14,7 +14,7 @@ from runtime.overlay import Mask
 from runtime.video import bytes_of_png
 
 
-class Masks(Protocol):
+class MaskWriter(Protocol):
     """Takes a segment's masks in order."""
 
     def write(self, number: int, seconds: float, mask: Mask, pixels: Sequence[int]) -> None:
@@ -33,7 +33,7 @@ class Masks(Protocol):
         ...
 
 
-class Pngs:
+class PngWriter:
     """`NUMBER.png` for every frame: class indices, 8 bits."""
 
     def __init__(self, store: Store, folder: str, first: int, classes: Sequence[str]) -> None:
@@ -46,7 +46,7 @@ class Pngs:
         pass
 
 
-class Rle:
+class RleWriter:
     """`masks-FIRST.json` for a segment, as COCO's own tools read it: an annotation for each class in each frame.
 
     Frames are its images, by number; category N + 1 is class N, as COCO counts from 1.
@@ -77,7 +77,7 @@ class Rle:
         self._store.write(self._name, text.encode())
 
 
-class Parquet:
+class ParquetWriter:
     """`masks-FIRST.parquet` for a segment, a row a frame: frame, seconds, height, width, mask (PNG of class indices),
     and `pixels_CLASS`, how many pixels each class has. The files of a run together are one table."""
 
@@ -99,7 +99,8 @@ class Parquet:
         self._store.write(self._name, sink.getvalue().to_pybytes())
 
 
-FORMATS: dict[str, Callable[[Store, str, int, Sequence[str]], Masks]] = {"png": Pngs, "rle": Rle, "parquet": Parquet}
+FORMATS: dict[str, Callable[[Store, str, int, Sequence[str]], MaskWriter]] = {
+    "png": PngWriter, "rle": RleWriter, "parquet": ParquetWriter}
 """By the names that `--masks` takes: (store, the item's folder, number of the first frame, classes) → writer."""
 
 

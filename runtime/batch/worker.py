@@ -65,7 +65,7 @@ class BatchJob:
 
 
 @dataclass(frozen=True)
-class Record:
+class SegmentRecord:
     """A finished segment; it is written last, and its being there is what "finished" means.
 
     Attributes:
@@ -85,11 +85,11 @@ class Record:
 class Cut:
     """An item's segments: those that are finished, and those that are left."""
 
-    finished: tuple[Record, ...]
+    finished: tuple[SegmentRecord, ...]
     left: tuple[Segment, ...]
 
 
-def opened(job: BatchJob) -> Callable[[Item | Segment], Cut | Record]:
+def opened(job: BatchJob) -> Callable[[Item | Segment], Cut | SegmentRecord]:
     """A worker's function: items are cut, segments are segmented.
 
     Raises:
@@ -123,11 +123,11 @@ def _record_name(segment: Segment, key: str) -> str:
     return f"{key}-{segment.first:06d}.json"
 
 
-def _read(store: Store, name: str) -> Record:
-    return decode.decoded(Record, decode.parsed(store.read(name).decode("utf-8")))
+def _read(store: Store, name: str) -> SegmentRecord:
+    return decode.decoded(SegmentRecord, decode.parsed(store.read(name).decode("utf-8")))
 
 
-def _segmented(segment: Segment, job: BatchJob, store: Store, segmenter: Segmenter) -> Record:
+def _segmented(segment: Segment, job: BatchJob, store: Store, segmenter: Segmenter) -> SegmentRecord:
     """Write a segment's masks, then its record."""
     start, folder, classes = perf_counter(), segment.item.name, segmenter.artifact.classes
     masks = FORMATS[job.masks](store, folder, segment.first, classes)
@@ -150,7 +150,7 @@ def _segmented(segment: Segment, job: BatchJob, store: Store, segmenter: Segment
         masks.finish()
         if job.video:
             store.write(f"{folder}/overlay-{segment.first:06d}.mp4", overlay.read_bytes())
-    record = Record(segment.first, frames, round(perf_counter() - start, 3), tuple(total.tolist()))
+    record = SegmentRecord(segment.first, frames, round(perf_counter() - start, 3), tuple(total.tolist()))
     name = f"{folder}/done/{_record_name(segment, job.key(segment.item))}"
     store.write(name, json.dumps(asdict(record)).encode())
     return record

@@ -15,12 +15,12 @@ import pytest
 from benchmarks import accuracy, latency, pipeline, report, rounds, sweep
 from benchmarks import worker as worker_module
 from benchmarks.measurement import read
-from benchmarks.original import Original, seen
+from benchmarks.original import Original, evaluation
 from benchmarks.page.candidates import joined
 from benchmarks.plan import Sweep, SweepItem
 from benchmarks.remote import Remote
-from benchmarks.rounds import Record, Rule
-from benchmarks.worker import Worker
+from benchmarks.rounds import Rule, Timings
+from benchmarks.worker import MeasuringWorker
 from runtime import Segmenter, board, carry
 from runtime.errors import BoardUnusable, Incomplete, UserError
 from tests import boards, colours
@@ -55,30 +55,30 @@ def plan(tmp_path, monkeypatch) -> Sweep:
         cv2.imwrite(str(data / part / "0.png"), image)
     def network(original, artifact, pairs, mapping):
         with Segmenter.open(path) as segmenter:
-            return seen(segmenter, pairs, mapping)
+            return evaluation(segmenter, pairs, mapping)
 
     monkeypatch.setattr(sweep, "exported", lambda candidate, plan, say: path)
-    monkeypatch.setattr(Original, "seen", network)
+    monkeypatch.setattr(Original, "evaluation", network)
     monkeypatch.setattr(rounds, "QUICK", RULE)
-    monkeypatch.setattr(Record, "complaints", lambda record: ())  # as on an idle board
+    monkeypatch.setattr(Timings, "complaints", lambda timed: ())  # as on an idle board
     return Sweep(data, None, tmp_path / "out", (1, 2), {"onnx": ("onnx",)}, True, None, HERE)
 
 
 COLOURS = SweepItem("colours", (16, 48), "onnx", "fp32", None)
 
 
-def cut(patch: pytest.MonkeyPatch, after: int, end: Callable[[Worker], object]) -> list[float]:
+def cut(patch: pytest.MonkeyPatch, after: int, end: Callable[[MeasuringWorker], object]) -> list[float]:
     """End the connection by `end` when so many queries were answered; the list gets the time of each."""
-    ask, answered = Worker.ask, []
+    ask, answered = MeasuringWorker.ask, []
 
-    def until(worker: Worker, **request):
+    def until(worker: MeasuringWorker, **request):
         if len(answered) == after and "queries" in request:
             end(worker)
         answer = ask(worker, **request)
         answered.extend(answer.get("total_ms", ()))
         return answer
 
-    patch.setattr(Worker, "ask", until)
+    patch.setattr(MeasuringWorker, "ask", until)
     return answered
 
 
@@ -162,11 +162,11 @@ def test_masks_of_the_board_are_the_engines_own(home, tmp_path):
 
 def test_a_connection_that_is_lost_is_told_and_leaves_nothing_running(home, tmp_path):
     path = colours.artifact(tmp_path / "artifact")
-    with Worker(path, 1, None, None, HERE) as worker:
+    with MeasuringWorker(path, 1, None, None, HERE) as worker:
         worker._process.kill()
         with pytest.raises(Incomplete, match="ended with code -9"):
             worker.ask(queries=1, seconds=0)
-    with Worker(path, 1, None, None, HERE) as worker:
+    with MeasuringWorker(path, 1, None, None, HERE) as worker:
         worker._line.send(json.dumps({"queries": 1, "seconds": 1000}))  # in the middle of its work
         worker._line.close()  # what sshd does when the connection is gone
         assert worker._process.wait(60) == 0
@@ -176,7 +176,7 @@ def test_a_board_that_hears_nothing_more_ends_its_work_by_itself(home, tmp_path,
     """As after a pulled cable: the pipe stays open, and nobody is there."""
     monkeypatch.setattr(board, "BEAT_S", 1000)
     monkeypatch.setattr(worker_module, "SILENCE_S", 3)
-    with Worker(colours.artifact(tmp_path / "artifact"), 1, None, None, HERE) as worker:
+    with MeasuringWorker(colours.artifact(tmp_path / "artifact"), 1, None, None, HERE) as worker:
         worker._line.send(json.dumps({"queries": 1, "seconds": 1000}))
         assert worker._process.wait(60) == -signal.SIGALRM
 

@@ -13,7 +13,7 @@ from benchmarks import latency
 from benchmarks.latency import main, measure, table
 from benchmarks.measurement import Measurement, read
 from benchmarks.rounds import Rule
-from benchmarks.worker import Worker
+from benchmarks.worker import MeasuringWorker
 from runtime.artifact import json_path
 from runtime.errors import Incomplete, UserError
 from tests import tiny
@@ -62,16 +62,16 @@ def test_ratio_between_two_in_one_run_has_an_interval(rows: list[Measurement]) -
 
 def test_busy_machine_makes_the_row_invalid_and_the_table_says_so(
         engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ask = Worker.ask
+    ask = MeasuringWorker.ask
 
-    def busy(worker: Worker, **request: Any) -> dict[str, Any]:
+    def busy(worker: MeasuringWorker, **request: Any) -> dict[str, Any]:
         answer = ask(worker, **request)
         if "before" in answer:  # all cores were busy all the time, hardly with our work
             answer["before"] |= {"seconds": 0.0, "busy": 0.0, "stolen": 0.0}
             answer["after"] |= {"seconds": 10.0, "busy": 10.0 * worker.opened["machine"]["cores"], "stolen": 0.0}
         return answer
 
-    monkeypatch.setattr(Worker, "ask", busy)
+    monkeypatch.setattr(MeasuringWorker, "ask", busy)
     entry, = measure([(engine, None)], rule=RULE)
     assert len(entry.invalid) >= 1
     assert "the machine was busy" in entry.invalid[0]
@@ -104,11 +104,11 @@ def test_damaged_artifact_is_named_before_anything_is_measured(
 
 def test_artifact_that_cannot_run_here_is_an_error_with_the_engines_reason(engine: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
-        Worker(tmp_path / "missing.onnx", None, None, None)
+        MeasuringWorker(tmp_path / "missing.onnx", None, None, None)
 
 
 def test_process_that_dies_is_an_error_and_not_a_missing_row(engine: Path) -> None:
-    with Worker(engine, 1, None, None) as worker:
+    with MeasuringWorker(engine, 1, None, None) as worker:
         worker._process.kill()
         with pytest.raises(Incomplete, match="ended with code -9"):
             worker.ask(warm=True)
@@ -116,14 +116,14 @@ def test_process_that_dies_is_an_error_and_not_a_missing_row(engine: Path) -> No
 
 def test_peak_memory_is_the_workers_own_and_not_its_parents(engine: Path) -> None:
     ballast = np.ones(1_000_000_000, np.uint8)
-    with Worker(engine, 1, None, None) as worker:
+    with MeasuringWorker(engine, 1, None, None) as worker:
         assert worker.ask(queries=1, seconds=0)["peak_mb"] < 0.7 * len(ballast) / 1e6
 
 
 def test_frames_of_ones_own_are_used(engine: Path, tmp_path: Path) -> None:
     for number in range(2):
         tiny.picture(tmp_path / f"{number}.png")
-    with Worker(engine, 1, None, tmp_path) as worker:
+    with MeasuringWorker(engine, 1, None, tmp_path) as worker:
         assert worker.opened["frames"] == 2
 
 

@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from benchmarks.original import Seen
+from benchmarks.original import Evaluation
 from calibration.judge.accuracy import Accuracy, confusion, drop_interval
 
 LABEL = np.array([[0, 0, 1, 1]], np.uint8)
 
 
-def made(*masks: npt.NDArray[np.uint8]) -> Seen:
+def made(*masks: npt.NDArray[np.uint8]) -> Evaluation:
     """What somebody made of frames of four pixels."""
     counts = np.stack([confusion(LABEL, mask, 2) for mask in masks])
     names = tuple(str(i) for i in range(len(masks)))
-    return Seen(Accuracy(("a", "b"), names, counts, np.zeros((len(masks), 2, 2), np.int64)),
+    return Evaluation(Accuracy(("a", "b"), names, counts, np.zeros((len(masks), 2, 2), np.int64)),
                 tuple(zlib.compress(mask.tobytes()) for mask in masks))
 
 

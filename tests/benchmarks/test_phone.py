@@ -29,7 +29,7 @@ RULE = Rule(4, 0.01, 2, quick=True)
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> phone.Run:
+def run(tmp_path: Path) -> phone.PhoneRun:
     """A run over one network and two labelled frames."""
     path = colours.artifact(tmp_path / "made", (32, 48))
     for kind in ("images", "labels"):
@@ -38,10 +38,10 @@ def run(tmp_path: Path) -> phone.Run:
         frame = drawn_frame((64, 96), number)
         cv2.imwrite(str(tmp_path / "data" / "images" / f"{number}.png"), frame)
         cv2.imwrite(str(tmp_path / "data" / "labels" / f"{number}.png"), frame.argmax(2).astype(np.uint8))
-    return phone.Run([open_artifact(path)], RULE, 0, find_pairs(tmp_path / "data"), tmp_path / "rows.jsonl")
+    return phone.PhoneRun([open_artifact(path)], RULE, 0, find_pairs(tmp_path / "data"), tmp_path / "rows.jsonl")
 
 
-def result(run: phone.Run, **changes: Any) -> bytes:
+def result(run: phone.PhoneRun, **changes: Any) -> bytes:
     """What phone.js sends."""
     times = [[10.0, 12.0], [11.0, 13.0]]
     return json.dumps({
@@ -52,7 +52,7 @@ def result(run: phone.Run, **changes: Any) -> bytes:
                    "power": "battery"}, "complaints": [], **changes}).encode()
 
 
-def send_masks(run: phone.Run, shape: tuple[int, int] = (64, 96)) -> None:
+def send_masks(run: phone.PhoneRun, shape: tuple[int, int] = (64, 96)) -> None:
     for number in range(2):
         query = {"token": run.token, "network": "0", "engine": "web-wasm", "frame": str(number),
                  "height": str(shape[0]), "width": str(shape[1])}

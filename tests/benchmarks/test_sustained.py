@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import latency, pipeline, sustained
-from benchmarks.kept import Kept
+from benchmarks.kept import KeptRounds
 from benchmarks.measurement import Measurement, read, to_line
 from benchmarks.sustained import Moment
 from runtime.errors import UserError
@@ -73,24 +73,24 @@ def test_windows_follow_each_other_until_the_minutes_are_over(monkeypatch: pytes
 
 
 def test_what_was_kept_is_there_for_the_same_run_alone_and_gone_when_it_is_done(tmp_path: Path) -> None:
-    kept = Kept(tmp_path, {"rule": "a"})
+    kept = KeptRounds(tmp_path, {"rule": "a"})
     assert kept.values == []
     kept.add([1, {"x": 2.5}])
     kept.add([2])
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes() + b'[3, {"cut')  # as a kill leaves it
-    again = Kept(tmp_path, {"rule": "a"})
+    again = KeptRounds(tmp_path, {"rule": "a"})
     assert again.values == [[1, {"x": 2.5}], [2]]
     again.add([3])
-    assert Kept(tmp_path, {"rule": "a"}).values[-1] == [3]
-    assert Kept(tmp_path, {"rule": "b"}).values == []
+    assert KeptRounds(tmp_path, {"rule": "a"}).values[-1] == [3]
+    assert KeptRounds(tmp_path, {"rule": "b"}).values == []
     again.remove()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_place_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    kept = Kept(None, {})
+    kept = KeptRounds(None, {})
     kept.add(1)
     kept.remove()
     assert list(tmp_path.iterdir()) == []

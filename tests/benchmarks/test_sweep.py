@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks import complexity, roofline, rounds, steps, sweep
 from benchmarks.measurement import Measurement, read, row, to_line
-from benchmarks.original import Original, Seen, seen
+from benchmarks.original import Evaluation, Original, evaluation
 from benchmarks.page.candidates import joined, skipped
 from benchmarks.plan import Sweep, SweepItem, candidates, engines_by_target
-from benchmarks.rounds import Record, Rule
+from benchmarks.rounds import Rule, Timings
 from benchmarks.sweep import main, run
 from calibration.data.frames import drawn_frame
 from calibration.data.labels import LabelMap, Pair
@@ -61,14 +61,14 @@ def plan(data: Path, engine: Path, profile: Measurement, tmp_path: Path, monkeyp
             return engine
         raise UserError(f"{candidate.name} has no bundled weights")
 
-    def network(original: Original, artifact: Artifact, pairs: list[Pair], mapping: LabelMap) -> Seen:
+    def network(original: Original, artifact: Artifact, pairs: list[Pair], mapping: LabelMap) -> Evaluation:
         with Segmenter.open(engine) as segmenter:
-            return seen(segmenter, pairs, mapping)
+            return evaluation(segmenter, pairs, mapping)
 
     monkeypatch.setattr(sweep, "exported", exported)
-    monkeypatch.setattr(Original, "seen", network)
+    monkeypatch.setattr(Original, "evaluation", network)
     monkeypatch.setattr(steps, "Remote", lambda path, on, engine: Segmenter.open(path, engine=engine))  # in a moment
-    monkeypatch.setattr(Record, "complaints", lambda record: ())  # as on an idle machine
+    monkeypatch.setattr(Timings, "complaints", lambda timed: ())  # as on an idle machine
     monkeypatch.setattr(rounds, "QUICK", Rule(4, 0, 2, quick=True))
     monkeypatch.setattr(roofline, "measure", lambda path, threads, runs: profile)
     return Sweep(data, None, tmp_path, (1,), {"onnx": ("onnx", "openvino"), "coreml": ()}, True, 3)
@@ -109,7 +109,7 @@ def test_accuracy_on_more_frames_than_the_row_has_is_measured_again(plan: Sweep)
 
 def test_what_a_busy_machine_made_invalid_is_measured_again(plan: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as busy:
-        busy.setattr(Record, "complaints", lambda record: ("the machine was busy",))
+        busy.setattr(Timings, "complaints", lambda timed: ("the machine was busy",))
         run(plan, [TINY], silent)
     run(plan, [TINY], silent)
     found = [(entry.engine, bool(entry.invalid)) for entry in read(plan.rows) if entry.kind == "latency"]

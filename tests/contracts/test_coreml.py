@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from export.coreml.exporter import Options, exported
+from export.coreml.exporter import CoremlOptions, exported
 from export.origins import find, names
 from export.request import request
 from export.target import Job
@@ -25,7 +25,7 @@ def test_every_network_converts_and_agrees_with_torch(name, tmp_path):
     size = fitting(find(name).spec, (64, 96))
     lines: list[str] = []
     wanted = request(name, weights="none", size=size, output=OutputKind.CLASSES)
-    artifact, _ = open_artifact(exported(Job(wanted, tmp_path, say=lines.append), Options()))
+    artifact, _ = open_artifact(exported(Job(wanted, tmp_path, say=lines.append), CoremlOptions()))
     assert artifact.verification[0].agreement >= 0.9999
     assert artifact.details["cpu_only"] == (["resample"] if name in WARPED else [])
     assert any("runs on CPU only" in line for line in lines) == (name in WARPED)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from export.coreml.exporter import Options, exported
+from export.coreml.exporter import CoremlOptions, exported
 from export.coreml.package import planned
 from export.request import request
 from export.spec import CAMVID
@@ -29,7 +29,7 @@ def description(tmp_path_factory):
     from export.coreml.reference import read_package
 
     wanted = tiny.request(output=OutputKind.CLASSES, precision="fp32")
-    return read_package(exported(Job(wanted, tmp_path_factory.mktemp("ios")), Options())).description.description
+    return read_package(exported(Job(wanted, tmp_path_factory.mktemp("ios")), CoremlOptions())).description.description
 
 
 def test_the_model_name_is_that_of_the_default_export():

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from export.build import build
-from export.difference import Seen, Trace, parting
+from export.difference import TensorSample, Trace, parting
 from export.target import Job
 from export.target import target as known
 from export.wrapper import Deployable
@@ -22,7 +22,7 @@ FRAME = np.zeros((1, 4, 4, 3), np.uint8)
 
 
 def trace(title, **values):
-    return Trace(title, lambda frame: ((name, Seen.of(np.asarray(value, np.float32)))
+    return Trace(title, lambda frame: ((name, TensorSample.of(np.asarray(value, np.float32)))
                                        for name, value in values.items()))
 
 

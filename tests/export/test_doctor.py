@@ -8,11 +8,11 @@ import pytest
 
 from export import __main__ as command
 from export import doctor
-from export.doctor import Machine, abilities, problems
+from export.doctor import Installation, abilities, problems
 from export.target import Judged, Problem, Target, targets
 from runtime.sessions import Engine, engines
 
-HERE = Machine("Linux x86_64", (3, 11), {"torch": "1.0", "numpy": "2.0"})
+HERE = Installation("Linux x86_64", (3, 11), {"torch": "1.0", "numpy": "2.0"})
 SQUASH = Target("Squash", ending=".squash", source="torch", precisions=("fp32",), outputs=("low",), packages=(),
                 extra="export", without_engine=Judged.BUILT, remark=lambda: "squashes well")
 

@@ -20,6 +20,6 @@ share. What is reported here is thus the loss that the program causes, not what 
 from __future__ import annotations
 
 from export.coreml.reference.evaluate import Evaluator
-from export.coreml.reference.read import Operation, Program, TensorType, read_package
+from export.coreml.reference.read import MilProgram, Operation, TensorType, read_package
 
-__all__ = ["Evaluator", "Operation", "Program", "TensorType", "read_package"]
+__all__ = ["Evaluator", "MilProgram", "Operation", "TensorType", "read_package"]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from export.coreml.reference import arithmetic, layout, quantised, spatial
-from export.coreml.reference.read import INTEGERS, PACKED, Operation, Program, TensorType, Text, unknown
+from export.coreml.reference.read import INTEGERS, PACKED, MilProgram, Operation, TensorType, Text, unknown
 from runtime.errors import UserError
 
 Handler = Callable[[Mapping[str, Any]], Any]
@@ -29,7 +29,7 @@ class Evaluator:
         UserError: the program uses operations that are unknown here; all of them are named.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: MilProgram) -> None:
         strange = sorted({op.kind for op in program.operations} - HANDLERS.keys())
         if strange:
             raise unknown(f"the operation {', '.join(strange)}")

@@ -60,7 +60,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Program:
+class MilProgram:
     """A package's main function.
 
     Attributes:
@@ -84,7 +84,7 @@ def unknown(what: str) -> UserError:
                      try_="python -m export.onnx NAME; or teach it to export/coreml/reference/, with a test")
 
 
-def read_package(package: Path) -> Program:
+def read_package(package: Path) -> MilProgram:
     """Read the program and all weights.
 
     Args:
@@ -113,7 +113,7 @@ def read_package(package: Path) -> Program:
     reader = _Reader(package / ROOT / Path(entry["path"]).parent)
     operations = tuple(reader.operation(op) for op in block.operations)
     inputs = {value.name: reader.tensor_type(value.type) for value in function.inputs}
-    return Program(inputs, tuple(block.outputs), operations, function.opset, model)
+    return MilProgram(inputs, tuple(block.outputs), operations, function.opset, model)
 
 
 class _Reader:

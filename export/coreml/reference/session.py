@@ -11,7 +11,7 @@ import torch
 
 from export.coreml.reference.evaluate import Evaluator
 from export.coreml.reference.read import read_package
-from export.difference import Named, Seen
+from export.difference import Named, TensorSample
 from runtime.artifact import OutputKind
 from runtime.sessions.coreml import planar_from_frame, settled
 
@@ -59,11 +59,11 @@ class ReferenceSession:
 
     def tensors(self, x: npt.NDArray[np.uint8]) -> Named:
         """Every float result for a frame by name, in order; float16's names end in "_cast_fp16", which is left out."""
-        found: list[tuple[str, Seen]] = []
+        found: list[tuple[str, TensorSample]] = []
 
         def look(name: str, value: torch.Tensor) -> None:
             if value.is_floating_point():
-                found.append((name.removesuffix("_cast_fp16"), Seen.of(value.float().numpy())))
+                found.append((name.removesuffix("_cast_fp16"), TensorSample.of(value.float().numpy())))
 
         self.evaluator(self.inputs(x), observe=look)
         yield from found

@@ -2,10 +2,10 @@ import pytest
 
 from calibration.judge import verdict
 from calibration.judge.processor import Processor
-from calibration.judge.verdict import Fusion, Speed, conclusion, half_weights, measure_speed
+from calibration.judge.verdict import OrtFusion, Speed, conclusion, half_weights, measure_speed
 
 PLAIN, VNNI = Processor("x86_64", ()), Processor("x86_64", ("AVX512-VNNI",))
-UNFUSED, FUSED = Fusion(66, 17, 261), Fusion(66, 0, 0)
+UNFUSED, FUSED = OrtFusion(66, 17, 261), OrtFusion(66, 0, 0)
 
 
 def speeds(ratio):

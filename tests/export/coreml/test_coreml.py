@@ -13,9 +13,9 @@ from calibration.data.frames import drawn_frame
 from export.coreml import __main__ as command
 from export.coreml import exporter
 from export.coreml import quantize as coreml_quantize
-from export.coreml.exporter import Options, exported
+from export.coreml.exporter import CoremlOptions, exported
 from export.coreml.package import OURS
-from export.coreml.reference import Operation, Program, TensorType, read_package
+from export.coreml.reference import MilProgram, Operation, TensorType, read_package
 from export.coreml.reference.session import ReferenceSession
 from export.target import Job
 from export.wrapper import Normalised
@@ -43,13 +43,13 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fp32(tmp_path_factory):
-    return exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path_factory.mktemp("fp32")), Options())
+    return exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path_factory.mktemp("fp32")), CoremlOptions())
 
 
 @pytest.mark.parametrize("output", list(OutputKind))
 def test_the_saved_package_computes_the_networks_own_output(tmp_path, output):
     lines: list[str] = []
-    package = exported(Job(tiny.request(output=output), tmp_path, say=lines.append), Options(image=False))
+    package = exported(Job(tiny.request(output=output), tmp_path, say=lines.append), CoremlOptions(image=False))
     artifact, engine = open_artifact(package)
     frame = drawn_frame((32, 48), 5)[None]
     found = ReferenceSession(engine, output).run(frame)
@@ -94,7 +94,7 @@ def test_the_package_says_what_it_is_to_xcode_and_to_us(fp32):
 
 @pytest.mark.parametrize("image", [True, False])
 def test_the_session_finds_in_the_package_what_its_json_says(tmp_path, image):
-    package = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), Options(image=image))
+    package = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), CoremlOptions(image=image))
     artifact, _ = open_artifact(package)
     description = read_package(package).description.description
     hold_against_engine(artifact, *ports(description, tensor=not image))
@@ -103,7 +103,7 @@ def test_the_session_finds_in_the_package_what_its_json_says(tmp_path, image):
 
 
 def test_two_exports_are_byte_identical(fp32, tmp_path):
-    again = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), Options())
+    again = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), CoremlOptions())
     files = sorted(p.relative_to(fp32) for p in fp32.rglob("*") if p.is_file())
     assert [p.as_posix() for p in files] == [
         "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin", "Manifest.json"]
@@ -111,8 +111,8 @@ def test_two_exports_are_byte_identical(fp32, tmp_path):
 
 
 def test_an_export_replaces_an_older_one(tmp_path):
-    older = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), Options())
-    newer = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), Options("iOS18"))
+    older = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), CoremlOptions())
+    newer = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), CoremlOptions("iOS18"))
     assert older == newer
     assert open_artifact(newer)[0].details["opset"] == "CoreML8"
     assert sorted(p.name for p in tmp_path.iterdir()) == [newer.name, f"{newer.name}.json"]
@@ -131,7 +131,7 @@ def test_a_package_of_other_weights_fails_the_gate_and_leaves_nothing(tmp_path, 
     verifier = exporter.torch_verifier(reference, None)
     monkeypatch.setattr(exporter, "torch_verifier", lambda *_: verifier)
     with pytest.raises(GateFailed, match="fp32 vs torch"):
-        exported(Job(wanted, tmp_path / "out"), Options())
+        exported(Job(wanted, tmp_path / "out"), CoremlOptions())
     assert not (tmp_path / "out").exists()
 
 
@@ -140,7 +140,7 @@ def test_a_float16_overflow_is_named(tmp_path, monkeypatch):
     wanted.network.down[0].weight.data *= 1e6
     wanted.network.classifier.weight.data /= 1e6
     with pytest.raises(GateFailed, match="beyond float16's 65504"):
-        exported(Job(wanted, tmp_path), Options())
+        exported(Job(wanted, tmp_path), CoremlOptions())
 
 
 SMALLER = {"int8": {"quantize", "dequantize", "constexpr_affine_dequantize"}, "w8": {"constexpr_affine_dequantize"},
@@ -158,7 +158,7 @@ def test_a_smaller_package_is_read_back_as_coremltools_decompresses_it(tmp_path,
     monkeypatch.setattr(exporter, "LOSSY_AGREEMENT", 0.5)
     monkeypatch.setattr(exporter, "FP16", exporter.Gate(agreement=0.9))
     package = exported(Job(tiny.request(output=OutputKind.LOGITS, precision=precision), tmp_path, calibration=photos,
-                           allow_few=True), Options(target))
+                           allow_few=True), CoremlOptions(target))
     artifact, _ = open_artifact(package)
     named = {"constexpr_affine_dequantize": "constexpr_blockwise_shift_scale"} if target == "iOS18" else {}
     assert {named.get(kind, kind) for kind in SMALLER[precision]} <= set(artifact.details["operations"])
@@ -179,7 +179,7 @@ def test_activation_scales_in_the_package_are_our_ranges_by_127(tmp_path, photos
     monkeypatch.setattr(coreml_quantize, "activation_ranges",
                         lambda *a: given.setdefault("ranges", right(*a)))
     package = exported(Job(tiny.request(output=OutputKind.CLASSES, precision="int8"), tmp_path, calibration=photos,
-                           allow_few=True), Options())
+                           allow_few=True), CoremlOptions())
     program = read_package(package)
     values = {op.outputs[0][0]: op.arguments["val"][0] for op in program.operations if op.kind == "const"}
     scales = {op.arguments["input"][0]: float(values[op.arguments["scale"][0]]) for op in program.operations
@@ -197,7 +197,7 @@ def add(name: str, *inputs: str, kind: str = "concat") -> Operation:
 
 
 def test_ranges_that_meet_in_a_concat_are_shared_over_chains():
-    program = Program({}, (), (add("p", "a", "b"), add("q", "p", "c"), add("r", "d")), "CoreML7", None)
+    program = MilProgram({}, (), (add("p", "a", "b"), add("q", "p", "c"), add("r", "d")), "CoreML7", None)
     ranges = {"a": (-1.0, 1.0), "b": (0.0, 5.0), "p": (-1.0, 5.0), "c": (-9.0, 0.0), "q": (-9.0, 5.0), "d": (0.0, 2.0)}
     shared = coreml_quantize._shared_in_concats(program, ranges)
     assert {shared[name] for name in "abpcq"} == {(-9.0, 5.0)}
@@ -231,7 +231,8 @@ def test_a_coremltools_without_the_seam_is_named(monkeypatch, change):
 
 
 @pytest.mark.parametrize(("options", "given", "message"), [
-    (Options(), False, "needs frames"), (Options("iOS16"), False, "iOS17 on"), (Options(), True, "holds 4 images")])
+    (CoremlOptions(), False, "needs frames"), (CoremlOptions("iOS16"), False, "iOS17 on"),
+    (CoremlOptions(), True, "holds 4 images")])
 def test_int8_without_what_it_needs_is_refused_before_any_work(tmp_path, photos, options, given, message):
     with pytest.raises(UserError, match=message):
         exported(Job(tiny.request(precision="int8"), tmp_path / "out", calibration=photos if given else None), options)
@@ -247,10 +248,10 @@ def test_the_budget_refuses_a_package_that_loses_too_much(tmp_path, monkeypatch)
     cv2.imwrite(str(tmp_path / "labels" / "a.png"), np.zeros((32, 48), np.uint8))
     lines: list[str] = []
     wanted = tiny.request(output=OutputKind.CLASSES)
-    exported(Job(wanted, tmp_path / "out", data=tmp_path, say=lines.append), Options())
+    exported(Job(wanted, tmp_path / "out", data=tmp_path, say=lines.append), CoremlOptions())
     assert "lost +0.00 points" in lines[-1]
     with pytest.raises(GateFailed, match="points of mIoU"):
-        exported(Job(wanted, tmp_path / "refused", data=tmp_path, max_drop=-1.0), Options())
+        exported(Job(wanted, tmp_path / "refused", data=tmp_path, max_drop=-1.0), CoremlOptions())
     assert not (tmp_path / "refused").exists()
 
 

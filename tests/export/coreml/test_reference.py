@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.coreml.reference import Evaluator, Operation, Program, TensorType, read_package
+from export.coreml.reference import Evaluator, MilProgram, Operation, TensorType, read_package
 from export.coreml.reference.evaluate import HANDLERS
 from export.coreml.reference.read import Text, unpack
 from export.coreml.reference.resampling import grid
@@ -288,8 +288,8 @@ def test_resample_reads_the_place_that_its_conventions_name(value: float, expect
     assert value == pytest.approx(expected)
 
 
-def program(*operations: Operation, inputs: dict[str, TensorType], outputs: tuple[str, ...]) -> Program:
-    return Program(inputs, outputs, operations, "CoreML7", None)
+def program(*operations: Operation, inputs: dict[str, TensorType], outputs: tuple[str, ...]) -> MilProgram:
+    return MilProgram(inputs, outputs, operations, "CoreML7", None)
 
 
 HALVES = TensorType("FLOAT16", (2,))

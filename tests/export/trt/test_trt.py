@@ -11,7 +11,7 @@ import pytest
 from export.build import build
 from export.target import Job
 from export.trt import __main__ as trt
-from export.trt.exporter import Options, plan_from_onnx
+from export.trt.exporter import PlanOptions, plan_from_onnx
 from export.trt.library import Library, choose
 from runtime.artifact import OutputKind, json_path, open_artifact, write_artifact
 from runtime.errors import GateFailed, UserError
@@ -35,7 +35,7 @@ def classes(tmp_path_factory):
 
 def built(source, out, library, **options):
     lines: list[str] = []
-    return plan_from_onnx(source, out, library, NO_GPU, Options(**options), say=lines.append), lines
+    return plan_from_onnx(source, out, library, NO_GPU, PlanOptions(**options), say=lines.append), lines
 
 
 def test_a_plan_built_without_a_gpu_says_that_nothing_has_run_it(classes, tmp_path, library):
