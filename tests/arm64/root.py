@@ -155,6 +155,7 @@ def _needed_by_base() -> set[str]:
 def _add_cpu(growing: Path, folder: Path, cpu: str) -> None:
     """Two interpreters, and the root as this model sees it: the engines ask /proc/cpuinfo what kernels to take."""
     part, more = CPUS[cpu]
+    model = cpu + WITHOUT.get(cpu, "")
     seen = growing / "cpu" / cpu
     (seen / "proc").mkdir(parents=True)
     for name in sorted(path.name for path in (growing / "root").iterdir()):
@@ -169,7 +170,7 @@ def _add_cpu(growing: Path, folder: Path, cpu: str) -> None:
         script = growing / path
         write_text(script, f"""#!/bin/sh
 PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}{':'.join(map(str, sites))}" \\
-exec '{folder}/host/usr/bin/qemu-aarch64-static' -cpu {cpu}{WITHOUT.get(cpu, '')} -L '{folder}/cpu/{cpu}' -0 '{folder}/{path}' \\
+exec '{folder}/host/usr/bin/qemu-aarch64-static' -cpu {model} -L '{folder}/cpu/{cpu}' -0 '{folder}/{path}' \\
   -E LD_LIBRARY_PATH={LIBRARIES} -E PYTHONHOME='{folder}/root/usr' '{folder}/root/usr/bin/python3.11' "$@"
 """)
         script.chmod(0o755)
