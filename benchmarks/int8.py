@@ -91,7 +91,7 @@ def made(candidate: SweepItem, sweep: Sweep, say: Say) -> Path:
 
     from benchmarks.sweep import exported
     from calibration.data.coverage import choose
-    from calibration.recipe import CalibrationRequest
+    from calibration.request import CalibrationRequest
     from runtime.artifact import json_path, open_artifact, publish
     from runtime.sessions import installed
 

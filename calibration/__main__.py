@@ -17,7 +17,8 @@ from runtime.errors import UserError
 from runtime.files import write_text
 
 if TYPE_CHECKING:
-    from calibration.recipe import CalibrationRequest, CalibrationResult
+    from calibration.recipe import CalibrationResult
+    from calibration.request import CalibrationRequest
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
 IMPROVEMENTS = ("equalise", "rounding", "bias")
@@ -58,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(args: argparse.Namespace) -> int:
     cli.need("quantising", "calibration", "onnx")
-    from calibration.recipe import CalibrationRequest, build
+    from calibration.recipe import build
+    from calibration.request import CalibrationRequest
     from calibration.source import float_artifact
 
     if args.qat is not None:
@@ -148,11 +150,10 @@ def _warn_of_saturation(outcome: CalibrationResult) -> None:
 
 def _sensitivity(wanted: CalibrationRequest, outcome: CalibrationResult) -> None:
     from calibration.judge import sensitivity
-    from calibration.recipe import SENSITIVITY_FRAMES
     from runtime.parcel import packed
 
     ready = outcome.prepared
-    held_out = ready.held_out.part(SENSITIVITY_FRAMES)
+    held_out = ready.held_out.part(sensitivity.FRAMES)
     key = hashlib.sha256("\0".join([outcome.artifact.sha256, *held_out.names]).encode()).hexdigest()[:16]
     cache = wanted.out / ".calibration" / f"sensitivity-{key}.json"
     quantised = sensitivity.Quantised(ready.graph, ready.thresholds, ready.plan, wanted.artifact,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import tempfile
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,141 +13,24 @@ from typing import Any
 import numpy as np
 import onnx
 
-from calibration.data.coverage import Chosen, choose
-from calibration.judge.budget import FloatLayer, Trial, int8_share, searched
-from calibration.judge.costs import price, whole_ms
+from calibration.judge.budget import FloatLayer, int8_share, searched
 from calibration.judge.engines import Simulated
 from calibration.judge.lint import lint
-from calibration.judge.measure import HeldOut, Judge, Score, find_data, read_held_out
+from calibration.judge.measure import HeldOut, Judge, Score
 from calibration.judge.processor import this_processor
-from calibration.quantise.bias import corrected
-from calibration.quantise.equalise import equalised
 from calibration.quantise.finetune import fine_tuned, training_folder
-from calibration.quantise.graph import FloatGraph
-from calibration.quantise.quantize import Plan, all_nodes, int8_from_float
-from calibration.quantise.ranges import collect
-from calibration.quantise.rounding import rounded
-from calibration.quantise.thresholds import Range
-from calibration.quantise.thresholds import choose as choose_thresholds
-from calibration.source import load_onnx
+from calibration.quantise.quantize import Plan, int8_from_float
+from calibration.request import CalibrationRequest, Prepared, Say, prepare
+from calibration.trial import SEARCH_FRAMES, scored, trial_for
 from runtime.artifact import Artifact, Check, publish
 from runtime.errors import GateFailed
-from runtime.forms import PORTABLE, Form
-from runtime.sessions import engines, open_session
+from runtime.sessions import engines
 from runtime.sessions.onnx import OnnxSession
 
-Say = Callable[[str], None]
 Accept = Callable[[Artifact, Path], Artifact]
-
-SENSITIVITY_FRAMES = 8
-"""Frames that judge each layer alone."""
-
-SEARCH_FRAMES = 25
-"""Frames that judge while layers are searched; the result is judged on all."""
-
 
 ENGINES_AGREE = 0.995
 """Share of pixels on which integer kernels must agree with the simulation that a fine-tuned network learnt in."""
-
-
-@dataclass(frozen=True)
-class CalibrationRequest:
-    """What is to be quantised, and how.
-
-    Attributes:
-        artifact, engine: the float32 artifact.
-        data: folder of images, see `calibration.judge.measure.find_data`.
-        out: folder for the INT8 artifact; made when missing.
-        method: of the ranges, a key of `calibration.quantise.thresholds.METHODS`.
-        frames: how many to calibrate on.
-        allow_few: accept fewer than 32.
-        weight_bits: 8 or 7.
-        improve: any of "equalise", "rounding", "bias".
-        max_drop: budget, in points of mIoU, or % of pixels without labels; None for none.
-        max_ms: how long a frame may take in the engine `made_for`; None for any time.
-        judge_on: frames to judge on at most.
-        epochs: of quantisation-aware fine-tuning; 0 for none.
-        made_for: the engine in whose best form the file is written; "" for all engines.
-        ray: the cluster to find ranges on, as `runtime.cluster` names it; None for this process.
-    """
-
-    artifact: Artifact
-    engine: Path
-    data: Path
-    out: Path
-    method: str = "mse"
-    frames: int = 64
-    allow_few: bool = False
-    weight_bits: int = 8
-    improve: frozenset[str] = frozenset({"equalise"})
-    max_drop: float | None = None
-    max_ms: float | None = None
-    judge_on: int = 200
-    epochs: int = 0
-    made_for: str = ""
-    ray: str | None = None
-
-    @property
-    def form(self) -> Form:
-        """How the file's integers stand."""
-        return engines()[self.made_for].form if self.made_for else PORTABLE
-
-    @property
-    def judged_in(self) -> str:
-        """The engine whose integer kernels are judged."""
-        return self.made_for or self.artifact.target
-
-    @property
-    def path(self) -> Path:
-        """Of the INT8 file: NAME-HxW-int8.onnx, with "-w7" for 7-bit weights and "-ENGINE" for that engine's form."""
-        height, width = self.artifact.preprocess.size
-        bits = "" if self.weight_bits == 8 else f"-w{self.weight_bits}"
-        engine = f"-{self.made_for}" if self.made_for else ""
-        kind = "" if self.artifact.output_kind.value == "low" else f"-{self.artifact.output_kind.value}"
-        return self.out / f"{self.artifact.name}-{height}x{width}-int8{bits}{engine}{kind}.onnx"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A network ready to be written in INT8.
-
-    Attributes:
-        graph: float, equalised and corrected as asked.
-        thresholds: of its activations.
-        plan: everything that may be INT8.
-        chosen: the calibration frames.
-        held_out: the frames to judge on.
-    """
-
-    graph: FloatGraph
-    thresholds: dict[str, Range]
-    plan: Plan
-    chosen: Chosen
-    held_out: HeldOut
-
-
-def prepare(wanted: CalibrationRequest, say: Say) -> Prepared:
-    """Choose frames, find ranges, and carry out the improvements asked for."""
-    cache = wanted.out / ".calibration"
-    graph = FloatGraph(load_onnx(wanted.engine))
-    data = find_data(wanted.data)
-    chosen = choose(data.images, wanted.frames, wanted.artifact.preprocess, allow_few=wanted.allow_few)
-    held_out = read_held_out(data, chosen, wanted.artifact, wanted.judge_on)
-    say(f"{len(chosen.paths)} calibration frames of {data.images} (fingerprint {chosen.fingerprint[:12]}), "
-        f"judged on {len(held_out.names)} others, {'with' if held_out.labels else 'without'} labels")
-    if "equalise" in wanted.improve:
-        graph = equalised(graph, chosen)
-    seen = collect(graph, chosen, cache, wanted.ray)
-    thresholds = choose_thresholds(wanted.method, seen, unsigned=wanted.form.integers == "unsigned",
-                                   zero_points=wanted.form.zero_points)
-    plan = Plan(all_nodes(graph, wanted.form), weight_bits=wanted.weight_bits, form=wanted.form)
-    if dead := [name for name, reach in thresholds.items() if not any(reach)]:
-        say(f"{len(dead)} activations are zero on every calibration frame ({', '.join(sorted(dead)[:3])}, …)")
-    if "rounding" in wanted.improve:
-        plan = rounded(graph, thresholds, plan, chosen)
-    if "bias" in wanted.improve:
-        graph = corrected(graph, thresholds, plan, chosen)
-    return Prepared(graph, thresholds, plan, chosen, held_out)
 
 
 @dataclass(frozen=True)
@@ -190,7 +71,7 @@ def build(wanted: CalibrationRequest, say: Say = lambda line: None, accept: Acce
     plan, kept = ready.plan, tuple[FloatLayer, ...]()
     if wanted.max_drop is not None or wanted.max_ms is not None:
         kept = searched([layer for layer in ready.graph.layers if layer.node in plan.nodes and layer.macs],
-                        _trial(wanted, ready), wanted.max_drop, wanted.max_ms, say)
+                        trial_for(wanted, ready), wanted.max_drop, wanted.max_ms, say)
         plan = dataclasses.replace(plan, nodes=plan.nodes - {entry.layer.node for entry in kept})
     model = int8_from_float(ready.graph, ready.thresholds, plan)
     if findings := lint(model, wanted.form.integers):
@@ -238,39 +119,6 @@ def drop_in_words(judge: Judge, score: Score) -> str:
     """The drop and its 95 % interval, such as "+0.47 [+0.24, +0.66]"."""
     drop, low, high = (f"{round(x, 2) + 0.0:+.2f}" for x in (judge.drop(score), *judge.drop_interval(score)))
     return f"{drop} [{low}, {high}]"
-
-
-def _trial(wanted: CalibrationRequest, ready: Prepared) -> Trial:
-    """Plans are tried in the engine that the file is made for; in simulation, at MACs for a price, where it is made for
-    all."""
-    judge = Judge(wanted.artifact, OnnxSession(wanted.engine), ready.held_out.part(SEARCH_FRAMES))
-
-    def graph(kept: frozenset[str]) -> onnx.ModelProto:
-        return int8_from_float(ready.graph, ready.thresholds,
-                               dataclasses.replace(ready.plan, nodes=ready.plan.nodes - kept))
-
-    def simulated(kept: frozenset[str]) -> float:
-        return judge.drop(judge.score(Simulated(graph(kept))))
-
-    def executed(kept: frozenset[str]) -> float:
-        return judge.drop(scored(wanted, judge, graph(kept)))
-
-    if not wanted.made_for:
-        macs = {layer.node: float(layer.macs) for layer in ready.graph.layers}
-        return Trial(simulated, macs, None, judge.unit, len(judge.held_out.names))
-    frame = ready.chosen.read(0)
-    return Trial(executed, price(ready.graph, graph(frozenset()), wanted.made_for, frame),
-                 lambda kept: whole_ms(wanted.artifact, graph(kept), wanted.made_for, frame),
-                 judge.unit, len(judge.held_out.names))
-
-
-def scored(wanted: CalibrationRequest, judge: Judge, model: onnx.ModelProto, label: str = "") -> Score:
-    """How a graph does in the engine that it is judged in."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "graph.onnx"
-        onnx.save_model(model, path)
-        with closing(open_session(wanted.artifact, path, engine=wanted.judged_in)) as session:
-            return judge.score(session, label)
 
 
 def _describe(wanted: CalibrationRequest, ready: Prepared, plan: Plan, kept: tuple[FloatLayer, ...], judge: Judge,

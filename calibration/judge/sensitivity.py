@@ -24,6 +24,9 @@ from runtime.files import write_text
 from runtime.parcel import Parcel
 from runtime.sessions.onnx import OnnxSession
 
+FRAMES = 8
+"""That judge each layer alone."""
+
 
 @dataclass(frozen=True)
 class Sensitivity:

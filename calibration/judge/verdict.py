@@ -21,7 +21,8 @@ from calibration.judge.engines import Simulated
 from calibration.judge.measure import Judge, Score
 from calibration.judge.processor import Processor, this_processor
 from calibration.quantise.quantize import Plan, int8_from_float
-from calibration.recipe import CalibrationRequest, CalibrationResult, drop_in_words
+from calibration.recipe import CalibrationResult, drop_in_words
+from calibration.request import CalibrationRequest
 from calibration.source import load_onnx
 from runtime.artifact import Artifact
 from runtime.cli import progress

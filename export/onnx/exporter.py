@@ -84,6 +84,7 @@ def quantised(job: Job) -> Path:
         GateFailed: a gate of either step; what holds so far is kept.
     """
     from calibration import recipe
+    from calibration.request import CalibrationRequest
     from export.build import build
     from runtime.artifact import open_artifact
 
@@ -92,8 +93,8 @@ def quantised(job: Job) -> Path:
     float_job = dataclasses.replace(job, request=dataclasses.replace(job.request, precision="fp32"), calibration=None,
                                     data=None)
     artifact, path = open_artifact(build("onnx", float_job))
-    wanted = recipe.CalibrationRequest(artifact, path, job.calibration, job.out, allow_few=job.allow_few,
-                                       judge_on=JUDGED, made_for=job.form)
+    wanted = CalibrationRequest(artifact, path, job.calibration, job.out, allow_few=job.allow_few,
+                                judge_on=JUDGED, made_for=job.form)
     return recipe.build(wanted, say=job.say, accept=partial(_held, job)).path
 
 

@@ -93,7 +93,8 @@ def _exported(args: argparse.Namespace) -> Path:
 
 def _calibrated(args: argparse.Namespace, source: Path) -> Path:
     """The portable INT8 artifact of a float32 one; itself where it is INT8 already."""
-    from calibration.recipe import CalibrationRequest, build
+    from calibration.recipe import build
+    from calibration.request import CalibrationRequest
     from export.onnx.exporter import JUDGED
 
     artifact, engine = open_artifact(source)

@@ -8,10 +8,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from calibration import recipe, source
+from calibration import source, trial
 from calibration.__main__ import main
 from calibration.data.frames import drawn_frame
 from calibration.judge.lint import main as lint_main
+from calibration.judge.measure import HeldOut
 from calibration.quantise import ranges
 from runtime.artifact import open_artifact, write_artifact
 from runtime.forms import PORTABLE
@@ -107,7 +108,7 @@ def prices(first_ms, other_ms, monkeypatch):
         nodes = [layer.node for layer in graph.layers if layer.macs]
         return {node: other_ms if number else first_ms for number, node in enumerate(nodes)}
 
-    monkeypatch.setattr(recipe, "price", price)
+    monkeypatch.setattr(trial, "price", price)
 
 
 def test_a_plan_says_what_each_float_layer_costs_and_buys_in_an_engine(engine, labelled, tmp_path, capsys, monkeypatch):
@@ -286,5 +287,5 @@ def test_without_a_frame_left_to_judge_by_the_command_says_how_many_to_take(engi
 
 
 def test_the_search_frames_are_spread_over_those_held_out():
-    held_out = recipe.HeldOut(tuple("abcde"), tuple(drawn_frame((8, 8), i) for i in range(5)))
+    held_out = HeldOut(tuple("abcde"), tuple(drawn_frame((8, 8), i) for i in range(5)))
     assert held_out.part(3).names == ("a", "c", "e")
