@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--qat", type=cli.positive, metavar="EPOCHS",
                         help="fine-tune with the rounding in place, on the labels "
                         "of DIR/train (needs torch); for what calibration cannot reach")
-    parser.add_argument("--weight-bits", type=int, choices=(8, 7), default=8,
-                        help="7 for x86 processors without VNNI, whose kernels saturate")
+    parser.add_argument("--weight-bits", type=int, choices=(8, 7), help="7 for x86 processors without VNNI, whose "
+                        "kernels saturate; default: 8, and 7 with --engine onnx or openvino")
     parser.add_argument("--sensitivity", action="store_true", help="also measure what each layer loses")
     parser.add_argument("--verdict", action="store_true", help="also compare size, accuracy and speed with float")
     parser.add_argument("--judge", type=cli.positive, default=200, metavar="N", help="frames to judge on at most")
@@ -109,7 +109,7 @@ def _by_its_exporter(args: argparse.Namespace) -> int:
     from calibration.judge.measure import find_data
     from calibration.source import run_exporter
 
-    if args.weight_bits != 8 or args.verdict or args.sensitivity or args.improve != ["equalise"] or args.max_ms \
+    if args.weight_bits or args.verdict or args.sensitivity or args.improve != ["equalise"] or args.max_ms \
             or args.ray:
         raise UserError(f"--engine {args.engine} is calibrated by its own exporter; --weight-bits, --improve, "
                         "--max-ms, --verdict, --sensitivity and --ray are for ONNX files",

@@ -27,12 +27,15 @@ class Form:
         outputs: whether what an integer operator writes is rounded even where only float operators read it. Without
             that, an activation function right behind a convolution sees the sums as they are.
         zero_points: whether uint8 with a zero-point stands for what has both signs, too; else that is symmetric int8.
+        weight_bits: 8; or 7 where the engine multiplies in pairs that are added in 16 bits, as x86 without VNNI does:
+            255 · 127 + 255 · 127 does not fit, and is cut off.
     """
 
     integers: Integers
     operators: frozenset[str]
     outputs: bool
     zero_points: bool = False
+    weight_bits: int = 8
 
 
 PORTABLE = Form("signed", INTEGER_OPS, outputs=True)

@@ -19,7 +19,7 @@ from runtime.forms import WEIGHTED, Form
 from runtime.sessions import Engine
 
 ENGINE = Engine("OpenVINO", reads=("onnx",), packages=("openvino",), extra="openvino",
-                integers=("", "signed", "unsigned"), form=Form("unsigned", WEIGHTED, outputs=False))
+                integers=("", "signed", "unsigned"), form=Form("unsigned", WEIGHTED, outputs=False, weight_bits=7))
 
 
 @functools.cache

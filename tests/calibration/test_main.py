@@ -1,6 +1,7 @@
 """The whole command on a tiny network and drawn frames."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from calibration.data.frames import drawn_frame
 from calibration.judge.lint import main as lint_main
 from calibration.judge.measure import HeldOut
 from calibration.quantise import ranges
+from calibration.request import CalibrationRequest
 from runtime.artifact import open_artifact, write_artifact
 from runtime.forms import PORTABLE
 from runtime.segmenter import Segmenter
@@ -75,13 +77,24 @@ def test_an_engine_gets_a_file_of_its_own_beside_the_portable_one(engine, labell
     if hindrance := engines()[name].hindrance():
         pytest.skip(hindrance)
     assert run(engine, labelled, tmp_path) == 0
-    assert run(engine, labelled, tmp_path, "--engine", name, "--weight-bits", "7") == 0
-    artifact, path = open_artifact(tmp_path / f"tiny-32x48-int8-w7-{name}.onnx")
-    assert (artifact.integers, artifact.calibration["made_for"]) == (engines()[name].form.integers, name)
+    assert run(engine, labelled, tmp_path, "--engine", name) == 0
+    artifact, path = open_artifact(tmp_path / f"tiny-32x48-int8-{name}.onnx")
+    form = engines()[name].form
+    assert (artifact.integers, artifact.calibration["made_for"]) == (form.integers, name)
+    assert artifact.calibration["weight_bits"] == form.weight_bits
     assert artifact.verification[-2].step == f"int8 in {engines()[name].title}'s integer kernels vs fp32"
     assert open_artifact(tmp_path / "tiny-32x48-int8.onnx")[0].integers == "signed"
     with Segmenter.open(path, engine=name) as segment:
         assert segment(drawn_frame((40, 60), 0)).mask.shape == (40, 60)
+
+
+def test_a_files_name_tells_weights_that_have_not_the_forms_number_of_bits(engine):
+    artifact, path = open_artifact(engine)
+    request = CalibrationRequest(artifact, path, path.parent, path.parent)
+    names = [replace(request, weight_bits=bits, made_for=made_for).path.name
+             for made_for in ("", "openvino") for bits in (None, 8, 7)]
+    assert names == [f"tiny-32x48-int8{end}.onnx" for end in
+                     ("", "", "-w7", "-openvino", "-w8-openvino", "-openvino")]
 
 
 def test_an_engine_with_a_format_of_its_own_is_calibrated_by_its_exporter(labelled, tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ def ranges(graph):
 
 def written(graph, ranges, engine):
     form = engines()[engine].form
-    return int8_from_float(graph, ranges, Plan(all_nodes(graph, form), weight_bits=7, form=form))
+    return int8_from_float(graph, ranges, Plan(all_nodes(graph, form), weight_bits=form.weight_bits, form=form))
 
 
 def zeros(model):
@@ -64,6 +64,15 @@ def test_what_is_never_negative_is_uint8_and_the_rest_as_the_form_has_it(graph, 
             assert zero.data_type == expected
     assert any(ranges[name].low == 0 for name in found)
     assert any(ranges[name].low < 0 for name in found)
+
+
+@pytest.mark.parametrize("engine", OWN)
+def test_two_products_of_an_engines_form_fit_into_16_bits(graph, ranges, engine):
+    """x86 without VNNI adds them there, and cuts off what does not fit."""
+    weights = [numpy_helper.to_array(tensor).astype(int) for tensor in written(graph, ranges, engine).graph.initializer
+               if tensor.data_type == TensorProto.INT8 and len(tensor.dims) > 1]
+    assert weights
+    assert max(2 * 255 * np.abs(weight).max() for weight in weights) <= np.iinfo(np.int16).max
 
 
 def test_a_float_operator_reads_what_a_float_operator_writes(graph):
