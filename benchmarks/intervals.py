@@ -17,8 +17,8 @@ Interval = tuple[float, float, float]
 
 def median_interval(rounds: Rounds, level: float = bootstrap.LEVEL) -> Interval:
     """The median of all samples, and where it lies with probability `level`."""
-    medians = [_median(rounds, times) for times in bootstrap.draws(len(rounds))]
-    return (_median(rounds), *bootstrap.interval(medians, level))
+    medians = [median(rounds, times) for times in bootstrap.draws(len(rounds))]
+    return (median(rounds), *bootstrap.interval(medians, level))
 
 
 def ratio_interval(a: Rounds, b: Rounds, *, paired: bool, level: float = bootstrap.LEVEL) -> Interval:
@@ -33,11 +33,18 @@ def ratio_interval(a: Rounds, b: Rounds, *, paired: bool, level: float = bootstr
     assert not paired or len(a) == len(b)
     of_a = bootstrap.draws(len(a))
     of_b = of_a if paired else bootstrap.draws(len(b), seed=1)
-    ratios = [_median(b, times_b) / _median(a, times_a) for times_a, times_b in zip(of_a, of_b)]
-    return (_median(b) / _median(a), *bootstrap.interval(ratios, level))
+    ratios = [median(b, times_b) / median(a, times_a) for times_a, times_b in zip(of_a, of_b)]
+    return (median(b) / median(a), *bootstrap.interval(ratios, level))
 
 
-def _median(rounds: Rounds, times: npt.NDArray[np.int64] | None = None) -> float:
-    """Of all samples; `times` says how often each round is among them, None once each."""
+def difference_interval(a: Rounds, b: Rounds, level: float = bootstrap.LEVEL) -> Interval:
+    """By how much the median of `b` lies above that of `a`, and where that lies with probability `level`; round i of
+    both was taken one after the other."""
+    differences = [median(b, times) - median(a, times) for times in bootstrap.draws(len(a))]
+    return (median(b) - median(a), *bootstrap.interval(differences, level))
+
+
+def median(rounds: Rounds, times: npt.NDArray[np.int64] | None = None) -> float:
+    """The median of all samples; `times` says how often each round is among them, None once each."""
     return float(np.median(np.concatenate([np.tile(samples, n) for samples, n in
                                            zip(rounds, np.ones(len(rounds), int) if times is None else times)])))

@@ -7,7 +7,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from runtime.artifact import Artifact
 
 RUNS = 30
+GRAPHS = "onnx"
+"""The format of the files that are measured here."""
 
 Kernel = tuple[Sequence[str], float]
 """The names that an engine gives a kernel and what it has fused into it, and its milliseconds."""
+Profiler = Callable[[Path, "npt.NDArray[np.uint8]", int], list[Kernel]]
+"""A file, a frame (uint8 [1, H, W, 3] BGR) and how often it is run → every kernel with its median."""
 
 
 def kernels(model: onnx.ModelProto, engine: str, frame: npt.NDArray[np.uint8]) -> list[Kernel]:
@@ -36,24 +40,35 @@ def kernels(model: onnx.ModelProto, engine: str, frame: npt.NDArray[np.uint8]) -
     Raises:
         UserError: the engine's session brings no profiler.
     """
-    session = importlib.import_module(f"runtime.sessions.{engine.replace('-', '_')}")
-    if not hasattr(session, "kernels"):
-        raise UserError(f"{engines()[engine].title} does not say what each of its kernels takes; expected an engine "
-                        "that does", try_="--engine onnx, or the same without --max-ms")
+    profile = profiler(engine)
+    if profile is None or GRAPHS not in engines()[engine].reads:
+        raise UserError(f"{engines()[engine].title} does not say what each of its kernels takes of such a graph; "
+                        "expected an engine that does", try_="--engine onnx, or the same without --max-ms")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
         onnx.save_model(model, path)
-        found: list[Kernel] = session.kernels(path, frame, RUNS)
+        return profile(path, frame, RUNS)
+
+
+def profiler(engine: str) -> Profiler | None:
+    """How an engine tells what each kernel of a file takes, in the order of the run; None where it does not."""
+    session = importlib.import_module(f"runtime.sessions.{engine.replace('-', '_')}")
+    found: Profiler | None = getattr(session, "kernels", None)
     return found
 
 
-def layer_ms(graph: FloatGraph, profile: Sequence[Kernel]) -> dict[str, float]:
+def layer_ms(graph: FloatGraph, profile: Sequence[Kernel], heads: Mapping[str, str] | None = None) -> dict[str, float]:
     """Milliseconds of each layer with weights and of everything up to the next one: the conversions between float and
     integers, activation functions, additions. What comes before the first layer is left out.
 
+    Args:
+        graph: the float graph.
+        profile: of its file or of what was made of it.
+        heads: node → layer whose time it counts for; None for the one whose sums its first input starts from.
+
     An engine derives its names from those of nodes and tensors; the longest one that occurs in a name is meant.
     """
-    heads = _heads(graph)
+    heads = _heads(graph) if heads is None else heads
     known = {node.name: node.name for node in graph.graph.node} | {
         tensor: node.name for tensor, node in graph.producer.items()}
     longest = sorted(known, key=len, reverse=True)

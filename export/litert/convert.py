@@ -28,9 +28,9 @@ def tflite_from_torch(wanted: Request) -> bytes:
     """
     import torch
 
-    from export.wrapper import DECOMPOSITIONS, Deployable
+    from export.wrapper import DECOMPOSITIONS, RowByRow
 
-    module = Deployable(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners).eval()
+    module = RowByRow(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners).eval()
     frame = torch.zeros(1, *wanted.spec.preprocess.size, 3, dtype=torch.uint8)
     os.environ["LITERT_TORCH_SHOW_PROGRESS"] = "n"
     with quiet():

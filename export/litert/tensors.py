@@ -34,7 +34,7 @@ def of_tflite(model: bytes) -> Callable[[Frame], Named]:
         for entry in (details[index] for op in interpreter._get_ops_details() for index in op["outputs"]):
             if entry["dtype"] in (np.float32, np.int8):
                 seen = TensorSample.of(_float(interpreter.get_tensor(entry["index"]), entry))
-                for path in _paths(entry["name"]):
+                for path in paths(entry["name"]):
                     found.pop(path, None)
                     found[path] = seen
         yield from found.items()
@@ -47,7 +47,7 @@ def _float(values: Any, entry: Any) -> Any:
     return np.moveaxis(values, -1, 1) if values.ndim == 4 else values
 
 
-def _paths(name: str) -> list[str]:
+def paths(name: str) -> list[str]:
     """Of the module that made a tensor, and of all that it lies in: "network.stem.0", "network.stem", "network"."""
     modules = [found[1] for part in name.split(";")[0].split("/")[1:] if (found := _MODULE.search(part))]
     return [".".join(modules[:end]) for end in range(len(modules), 0, -1)]

@@ -15,6 +15,10 @@ from runtime.errors import MissingLibrary, UserError
 from runtime.sessions import Engine
 from runtime.tune import cores
 
+PRODUCTS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "FULLY_CONNECTED", "BATCH_MATMUL"}
+"""Operators of a file that sum up products; XNNPACK has words of its own for them."""
+PRODUCTS_IN_XNNPACK = ("Convolution", "Deconvolution", "Fully Connected", "Matrix Multiply")
+
 ENGINE = Engine("LiteRT", reads=("litert",), packages=("ai-edge-litert",), extra="litert")
 
 
@@ -86,3 +90,35 @@ def open(artifact: Artifact, path: Path, *, threads: int | None = None) -> Liter
     session = LitertSession(path, threads=threads)
     hold_against_engine(artifact, *session.ports())
     return session
+
+
+def kernels(path: Path, x: npt.NDArray[np.uint8], runs: int) -> list[tuple[list[str], float]]:
+    """Names and median milliseconds of each convolution or matrix product with all that runs before the next one; see
+    `calibration.judge.costs`.
+
+    XNNPACK tells its operators by their kinds, in the order of the file, and has melted others into them. Products are
+    never melted, so that the n-th of them is the n-th of the file, and lends its tensor's name to what follows. What
+    runs before the first bears the name of the graph's input.
+
+    Raises:
+        UserError: LiteRT does not profile as it should, or ran another number of products than the file has.
+    """
+    from runtime.sessions._litert_profile import operators
+
+    interpreter = library()
+    told = operators(Path(interpreter.__file__).with_name("libLiteRt.so"), path, x, cores(), runs)
+    plain = interpreter.Interpreter(
+        model_path=os.fspath(path),
+        experimental_op_resolver_type=interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    tensors = {entry["index"]: entry["name"] for entry in plain.get_tensor_details()}
+    names = [tensors[op["outputs"][0]] for op in plain._get_ops_details() if op["op_name"] in PRODUCTS]
+    starts = [kind in PRODUCTS or any(word in kind for word in PRODUCTS_IN_XNNPACK) for kind, _ in told]
+    if sum(starts) != len(names):
+        raise UserError(f"LiteRT ran {sum(starts)} convolutions and matrix products of {path.name}, which has "
+                        f"{len(names)}; expected the same number, as no names are told")
+    found = [([plain.get_input_details()[0]["name"]], 0.0), *(([name], 0.0) for name in names)]
+    place = 0
+    for start, (_, ms) in zip(starts, told):
+        place += start
+        found[place] = (found[place][0], found[place][1] + ms)
+    return found

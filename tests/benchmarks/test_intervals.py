@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.intervals import median_interval, ratio_interval
+from benchmarks.intervals import difference_interval, median_interval, ratio_interval
 from calibration.judge import bootstrap
 
 
@@ -44,3 +44,9 @@ def test_drift_that_meets_both_cancels_out_of_a_paired_ratio() -> None:
 def test_pairs_must_match() -> None:
     with pytest.raises(AssertionError):
         ratio_interval([[1.0]], [[1.0], [2.0]], paired=True)
+
+
+def test_drift_that_meets_both_leaves_a_difference_alone() -> None:
+    slow = [[float(1 + i)] * 3 for i in range(10)]
+    later = [[value + 0.5 for value in times] for times in slow]
+    assert difference_interval(slow, later) == (0.5, 0.5, 0.5)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from export.wrapper import Deployable, Normalised, adaptive_pool
+from export.wrapper import Deployable, Normalised, RowByRow, adaptive_pool
 from runtime.artifact import OutputKind
 from tests import tiny
 
@@ -23,6 +23,12 @@ def test_folding_changes_nothing_but_rounding(order, output):
     reference = Normalised(tiny.network(), pre, output, False)
     assert module.folded
     torch.testing.assert_close(module(FRAME), reference(FRAME), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("output", list(OutputKind))
+def test_the_mean_of_a_row_at_a_time_is_the_same_mean(output):
+    module = RowByRow(tiny.network(), tiny.SPEC.preprocess, output, False)
+    assert torch.equal(module(FRAME), Deployable(tiny.network(), tiny.SPEC.preprocess, output, False)(FRAME))
 
 
 def test_a_network_whose_input_goes_two_ways_is_normalised_in_the_graph_instead():

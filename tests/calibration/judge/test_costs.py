@@ -46,6 +46,7 @@ def test_every_layer_has_its_time_in_float_and_in_int8(graph, engine):
     assert price(graph, model, engine, FRAME).keys() == layers
 
 
-def test_an_engine_without_a_profiler_is_refused(graph):
+@pytest.mark.parametrize("engine", ["ncnn", "litert"])
+def test_an_engine_that_has_no_profiler_or_reads_no_such_graphs_is_refused(graph, engine):
     with pytest.raises(UserError, match="does not say what each of its kernels takes"):
-        kernels(graph.model, "litert", FRAME)
+        kernels(graph.model, engine, FRAME)

@@ -1,0 +1,62 @@
+"""The layers of an ONNX file, timed by the engines that keep the names of its nodes or tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export.layers import BEFORE, Layer
+
+if TYPE_CHECKING:
+    import onnx
+
+    from calibration.judge.costs import Kernel
+    from calibration.quantise.graph import FloatGraph
+
+
+def timed(path: Path, kernels: Sequence[Kernel]) -> list[Layer]:
+    """What comes before the first layer, then all layers in the order of the file, which is torch's.
+
+    Args:
+        path: a float32 file of fixed size.
+        kernels: as an engine's profile tells them.
+
+    Raises:
+        UserError: the file is quantised, float16 or of any size.
+    """
+    import onnx
+
+    from calibration.judge.costs import layer_ms
+    from calibration.quantise.graph import FloatGraph
+
+    graph = FloatGraph(onnx.load(path))
+    spent = layer_ms(graph, kernels, _heads(graph))
+    rest = sum(ms for _, ms in kernels) - sum(spent.values())
+    return [Layer(BEFORE, BEFORE, (0, 0), (), rest),
+            *(_layer(graph, graph.nodes[layer.node], layer.name, spent.get(layer.node, 0.0))
+              for layer in graph.layers if layer.macs)]
+
+
+def _heads(graph: FloatGraph) -> dict[str, str]:
+    """Node → the last layer that stands before it in the file; nodes before the first are left out."""
+    heads, last = dict[str, str](), ""
+    for node in graph.graph.node:
+        layer = graph.by_node.get(node.name)
+        last = node.name if layer is not None and layer.macs else last
+        if last:
+            heads[node.name] = last
+    return heads
+
+
+def _layer(graph: FloatGraph, node: onnx.NodeProto, name: str, ms: float) -> Layer:
+    read, written = graph.shapes[node.input[0]], graph.shapes[node.output[0]]
+    if node.op_type != "Conv":
+        rows = 1
+        for side in written[:-1]:
+            rows *= side
+        return Layer(name, "product", (read[-1], written[-1]), (rows,), ms)
+    weight = graph.array(node.input[1]).shape
+    kernel = "x".join(map(str, weight[2:]))
+    depthwise = weight[1] == 1 and weight[0] > 1
+    return Layer(name, f"{kernel} depthwise" if depthwise else kernel, (read[1], written[1]), written[2:], ms)
