@@ -211,8 +211,8 @@ def table(found: Sequence[Duel]) -> str:
     """One line for each engine, the fastest of ours first."""
     from benchmarks.intervals import median
 
-    rows: list[tuple[str, ...]] = [("engine", "ours ms", "plain ms", "ours / plain [95 %]", "alone: ours ms", "plain ms",
-                                   "ours / plain [95 %]")]
+    sides = ("ours ms", "plain ms", "ours / plain [95 %]")
+    rows: list[tuple[str, ...]] = [("engine", *sides, *(f"alone: {title}" for title in sides))]
     for duel in found:
         ours, plain, *alone = (f"{median(contender.times):.2f}" for contender in duel.contenders)
         rows.append((duel.engine, ours, plain, _interval(duel.ratio), *alone, _interval(duel.ratio_alone)))
