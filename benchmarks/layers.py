@@ -27,7 +27,7 @@ from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.intervals import Rounds
-    from export.layers import Layer
+    from export.layers import TimedLayer
     from runtime.artifact import Artifact
     from runtime.preprocess import Frame
 
@@ -50,7 +50,7 @@ class Side:
     path: Path
     engine: str
     frames: list[list[float]] = field(default_factory=list)
-    turns: list[list[Layer]] = field(default_factory=list)
+    turns: list[list[TimedLayer]] = field(default_factory=list)
 
     def take(self, x: Frame, runs: int) -> None:
         """One turn more: frames without the profiler, and as many with it."""
@@ -74,7 +74,7 @@ def _ms(session: Any, x: Frame) -> float:
 
 
 @dataclass(frozen=True)
-class Pair:
+class MatchedLayer:
     """One layer on both sides: milliseconds turn by turn, each turn a list of its own; none where a side lacks it."""
 
     name: str
@@ -92,7 +92,7 @@ class Pair:
         return self.ms[0] - self.ms[1]
 
 
-def pairs(one: Side, other: Side) -> list[Pair]:
+def pairs(one: Side, other: Side) -> list[MatchedLayer]:
     """The layers of two files, matched, in the first one's order; then those that only one of them has."""
     places: list[dict[Any, list[int]]] = []
     for side in (one, other):
@@ -107,14 +107,14 @@ def pairs(one: Side, other: Side) -> list[Pair]:
             *(_pair(one, other, None, b) for b in range(len(other.turns[0])) if b not in theirs)]
 
 
-def _pair(one: Side, other: Side, a: int | None, b: int | None) -> Pair:
+def _pair(one: Side, other: Side, a: int | None, b: int | None) -> MatchedLayer:
     layers = [side.turns[0][place] for side, place in ((one, a), (other, b)) if place is not None]
     times = [[[0.0 if place is None else turn[place].ms] for turn in side.turns] for side, place in
              ((one, a), (other, b))]
-    return Pair(max((layer.name for layer in layers), key=len), str(layers[0]), (times[0], times[1]))
+    return MatchedLayer(max((layer.name for layer in layers), key=len), str(layers[0]), (times[0], times[1]))
 
 
-def measured(one: Side, other: Side, rounds: int, runs: int = RUNS) -> tuple[list[Pair], tuple[str, ...]]:
+def measured(one: Side, other: Side, rounds: int, runs: int = RUNS) -> tuple[list[MatchedLayer], tuple[str, ...]]:
     """Run both in turns.
 
     Returns:
@@ -137,7 +137,7 @@ def labels(one: Side, other: Side) -> tuple[str, str]:
     return (one.engine, other.engine) if one.engine != other.engine else (one.path.name, other.path.name)
 
 
-def table(found: Sequence[Pair], names: tuple[str, str], count: int) -> str:
+def table(found: Sequence[MatchedLayer], names: tuple[str, str], count: int) -> str:
     """The `count` layers that differ most, and the rest in one line."""
     from benchmarks.intervals import difference_interval
 
@@ -154,7 +154,7 @@ def table(found: Sequence[Pair], names: tuple[str, str], count: int) -> str:
                      for row in rows)
 
 
-def sentence(one: Side, other: Side, found: Sequence[Pair]) -> str:
+def sentence(one: Side, other: Side, found: Sequence[MatchedLayer]) -> str:
     """How long a frame takes in each, and which kinds of layers make up the difference."""
     from benchmarks.intervals import ratio_interval
 
@@ -163,7 +163,7 @@ def sentence(one: Side, other: Side, found: Sequence[Pair]) -> str:
     first = (f"{one.artifact.name}: {names[0]} {_median(one.frames):.1f} ms, {names[1]} {_median(other.frames):.1f} ms "
              f"a frame, {ratio:.2f} [{low:.2f}, {high:.2f}] times as long")
     total = sum(pair.more for pair in found)
-    kinds = defaultdict[str, list[Pair]](list)
+    kinds = defaultdict[str, list[MatchedLayer]](list)
     for pair in found:
         kinds[pair.what].append(pair)
     ordered = sorted(kinds.items(), key=lambda item: -sum(pair.more for pair in item[1]) * (1 if total > 0 else -1))

@@ -12,7 +12,7 @@ BEFORE = "input"
 
 
 @dataclass(frozen=True)
-class Layer:
+class TimedLayer:
     """A convolution or matrix product with constant weights, and what stands between it and the next one in the file:
     activations, additions, resizes, changes of layout.
 

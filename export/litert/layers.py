@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.layers import BEFORE, Layer
+from export.layers import BEFORE, TimedLayer
 from export.litert.tensors import paths
 from runtime.sessions.litert import PRODUCTS, library
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from calibration.judge.costs import Kernel
 
 
-def timed(path: Path, kernels: Sequence[Kernel]) -> list[Layer]:
+def timed(path: Path, kernels: Sequence[Kernel]) -> list[TimedLayer]:
     """What comes before the first layer, then all layers in the order of the file, which is torch's.
 
     Args:
@@ -32,7 +32,7 @@ def timed(path: Path, kernels: Sequence[Kernel]) -> list[Layer]:
     operators = interpreter._get_ops_details()
     computed = {int(index) for op in operators for index in op["outputs"] if op["op_name"] != "DEQUANTIZE"}
     spent = {name: ms for names, ms in kernels for name in names}
-    found = [Layer(BEFORE, BEFORE, (0, 0), (), spent.get(interpreter.get_input_details()[0]["name"], 0.0))]
+    found = [TimedLayer(BEFORE, BEFORE, (0, 0), (), spent.get(interpreter.get_input_details()[0]["name"], 0.0))]
     for op in (op for op in operators if op["op_name"] in PRODUCTS):
         x, weight, y = (tensors[index] for index in (*op["inputs"][:2], op["outputs"][0]))
         ms = spent.get(y["name"], 0.0)
@@ -43,15 +43,15 @@ def timed(path: Path, kernels: Sequence[Kernel]) -> list[Layer]:
     return found
 
 
-def _layer(operator: str, x: Any, weight: Any, y: Any, ms: float) -> Layer:
+def _layer(operator: str, x: Any, weight: Any, y: Any, ms: float) -> TimedLayer:
     """Filters are [out, height, width, in], or [1, height, width, channels] of a depthwise convolution."""
     shape, written = weight["shape"], tuple(map(int, y["shape"]))
     channels = int(x["shape"][-1]), written[-1]
     name = _module(y["name"])
     if len(shape) != 4:
-        return Layer(name, "product", channels, (prod(written[:-1]),), ms)
+        return TimedLayer(name, "product", channels, (prod(written[:-1]),), ms)
     kernel = f"{shape[1]}x{shape[2]}" + (" depthwise" if operator == "DEPTHWISE_CONV_2D" else "")
-    return Layer(name, kernel, channels, written[1:3], ms)
+    return TimedLayer(name, kernel, channels, written[1:3], ms)
 
 
 def _module(tensor: str) -> str:

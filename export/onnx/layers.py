@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.layers import BEFORE, Layer
+from export.layers import BEFORE, TimedLayer
 
 if TYPE_CHECKING:
     import onnx
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from calibration.quantise.graph import FloatGraph
 
 
-def timed(path: Path, kernels: Sequence[Kernel]) -> list[Layer]:
+def timed(path: Path, kernels: Sequence[Kernel]) -> list[TimedLayer]:
     """What comes before the first layer, then all layers in the order of the file, which is torch's.
 
     Args:
@@ -33,7 +33,7 @@ def timed(path: Path, kernels: Sequence[Kernel]) -> list[Layer]:
     graph = FloatGraph(onnx.load(path))
     spent = layer_ms(graph, kernels, _heads(graph))
     rest = sum(ms for _, ms in kernels) - sum(spent.values())
-    return [Layer(BEFORE, BEFORE, (0, 0), (), rest),
+    return [TimedLayer(BEFORE, BEFORE, (0, 0), (), rest),
             *(_layer(graph, graph.nodes[layer.node], layer.name, spent.get(layer.node, 0.0))
               for layer in graph.layers if layer.macs)]
 
@@ -49,14 +49,14 @@ def _heads(graph: FloatGraph) -> dict[str, str]:
     return heads
 
 
-def _layer(graph: FloatGraph, node: onnx.NodeProto, name: str, ms: float) -> Layer:
+def _layer(graph: FloatGraph, node: onnx.NodeProto, name: str, ms: float) -> TimedLayer:
     read, written = graph.shapes[node.input[0]], graph.shapes[node.output[0]]
     if node.op_type != "Conv":
         rows = 1
         for side in written[:-1]:
             rows *= side
-        return Layer(name, "product", (read[-1], written[-1]), (rows,), ms)
+        return TimedLayer(name, "product", (read[-1], written[-1]), (rows,), ms)
     weight = graph.array(node.input[1]).shape
     kernel = "x".join(map(str, weight[2:]))
     depthwise = weight[1] == 1 and weight[0] > 1
-    return Layer(name, f"{kernel} depthwise" if depthwise else kernel, (read[1], written[1]), written[2:], ms)
+    return TimedLayer(name, f"{kernel} depthwise" if depthwise else kernel, (read[1], written[1]), written[2:], ms)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import layers
 from benchmarks.layers import Side, main, measured, pairs, sentence, sides, table
-from export.layers import BEFORE, Layer
+from export.layers import BEFORE, TimedLayer
 from runtime.artifact import json_path, open_artifact
 from runtime.errors import UserError
 from runtime.sessions import engines
@@ -19,13 +19,13 @@ from tests import lite
 NAMES = ["stem.0", "down.0", "gate.1", "classifier"]
 
 
-def side(engine: Path, name: str, *found: Layer, frame_ms: float = 2.0) -> Side:
+def side(engine: Path, name: str, *found: TimedLayer, frame_ms: float = 2.0) -> Side:
     """A side with three turns alike."""
     return Side(*open_artifact(engine), name, [[frame_ms]] * 3, [list(found)] * 3)
 
 
-def layer(name: str, ms: float, kind: str = "3x3", channels: int = 12, cells: tuple[int, ...] = (8, 12)) -> Layer:
-    return Layer(name, kind, (channels, channels), cells, ms)
+def layer(name: str, ms: float, kind: str = "3x3", channels: int = 12, cells: tuple[int, ...] = (8, 12)) -> TimedLayer:
+    return TimedLayer(name, kind, (channels, channels), cells, ms)
 
 
 def needed(*names: str) -> None:
