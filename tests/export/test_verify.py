@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -43,8 +45,19 @@ def test_a_step_below_its_gate_fails_with_both_figures():
 
 
 def test_logits_that_drift_without_changing_a_class_fail_too():
-    with pytest.raises(GateFailed, match=r"logits differ by up to 2.00e-03, 1e-03 is allowed"):
+    with pytest.raises(GateFailed, match=r"logits differ by up to 0.200% of the largest, 0.01% is allowed"):
         Verifier(FRAMES, same, opposite, classes).check("step", lambda f: same(f) + np.float32(0.002), FP32)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1, 1e4])
+@pytest.mark.parametrize(("drift", "holds"), [(5e-5, True), (2e-4, False)])
+def test_the_scale_of_a_network_s_logits_does_not_matter(scale, drift, holds):
+    def scaled(output):
+        return lambda frame: output(frame) * np.float32(scale)
+
+    verifier = Verifier(FRAMES, scaled(same), scaled(opposite), classes)
+    with contextlib.nullcontext() if holds else pytest.raises(GateFailed, match="logits differ"):
+        verifier.check("step", lambda f: (same(f) + np.float32(drift)) * np.float32(scale), FP32)
 
 
 def test_a_control_that_passes_makes_the_check_worthless():
