@@ -1,11 +1,10 @@
-"""The same rows for other places: Markdown for a README, CSV for a spreadsheet; and lines as HTML."""
+"""The same rows for other places: Markdown for a README, CSV for a spreadsheet."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Callable, Sequence
-from html import escape
 
 from benchmarks.page.candidates import Candidate
 
@@ -66,8 +65,3 @@ def comma_separated(candidates: Sequence[Candidate]) -> str:
         writer.writerow([cell(c) for _, cell in COLUMNS]
                         + [c.latency.sha256, "; ".join(c.invalid), c.latency.at, c.latency.command])
     return stream.getvalue()
-
-
-def bullets(lines: Sequence[str]) -> str:
-    """HTML of a list; "" for none."""
-    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>" if lines else ""

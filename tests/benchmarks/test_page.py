@@ -50,7 +50,7 @@ def test_what_is_left_of_the_speed_on_a_video_has_a_table_of_its_own(tmp_path: P
         "engine_only_fps": 25.0, "pipeline_fps": 24.0, "pipeline_over_engine_only": 0.96, "camera_dropped": 7.0})
     append(tmp_path / "rows.jsonl", [*rows.three(), video])
     assert main([str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "page.html")]) == 0
-    table = re.search(r"<table id='videos'>.*?</table>", (tmp_path / "page.html").read_text(encoding="utf-8"))
+    table = re.search('<table id="videos">.*?</table>', (tmp_path / "page.html").read_text(encoding="utf-8"), re.DOTALL)
     assert table is not None
     cells = re.findall(r"<t[hd]>(.*?)</t[hd]>", table[0].split("<tbody>")[1])
     assert cells == ["fast 360x480 fp32 onnx", "25.0", "24.0", "0.96", "–", "–", "–", "–", "7"]
@@ -89,7 +89,7 @@ def test_what_nothing_ran_is_never_chosen_and_the_verdict_says_which_budget_it_c
 def test_a_time_that_nobody_took_is_a_dash_in_a_table_of_its_own_and_no_zero(tmp_path: Path) -> None:
     append(tmp_path / "rows.jsonl", [*rows.three(), rows.built("unseen")])
     assert main([str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "page.html")]) == 0
-    table = re.search(r"<table id='untimed'>.*?</table>", (tmp_path / "page.html").read_text(encoding="utf-8"))
+    table = re.search('<table id="untimed">.*?</table>', (tmp_path / "page.html").read_text("utf-8"), re.DOTALL)
     assert table is not None
     cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", table[0].split("<tbody>")[1])
     assert cells == ["unseen 360x480 int8 coreml", "–", "3.5", "built, not executed"]
@@ -254,3 +254,24 @@ def test_page_stands_alone_with_its_tables_in_plain_html(tmp_path: Path, capsys:
     assert (tmp_path / "r.md").exists()
     assert (tmp_path / "r.csv").exists()
     assert "Ship fast" in capsys.readouterr().out
+
+
+def test_whatever_rows_say_is_text_on_the_page_and_no_markup(tmp_path: Path) -> None:
+    pytest.importorskip("plotly", reason="plotly is not installed (extra 'report')")
+    odd = """</script><img src=x onerror="alert('1')">"""
+    machine = {"cpu": odd, odd: [odd]}
+    scores = {**rows.accuracy().details, "iou_by_class": {odd: 0.5}, "palette": {odd: [1, 2, 3]},
+              "overlays": {odd: {"mask": "mask.jpg", "label": "gone.jpg"}}}
+    (tmp_path / "mask.jpg").write_bytes(b"jpeg")
+    own = [rows.latency(odd, p50=10.0, machine=machine, invalid=(odd,), command=odd),
+           replace(rows.accuracy(odd), machine=machine, details=scores),
+           replace(rows.layers(odd), machine=machine, details={**rows.layers().details, "words": [odd]}),
+           rows.built(odd), rows.skipped(odd, odd)]
+    path = written(tmp_path / "rows.jsonl", [*own, rows.latency("other"), rows.accuracy("other")])
+    assert main([path, "--out", str(tmp_path / "r.html")]) == 0
+    ours, *_ = (tmp_path / "r.html").read_text(encoding="utf-8").split("<script>")
+    assert re.findall("<img[^>]*>", ours) == [
+        '<img alt="{0}" title="{0}" src="data:image/jpeg;base64,anBlZw==">'.format(
+            "&lt;/script&gt;&lt;img src=x onerror=&#34;alert(&#39;1&#39;)&#34;&gt;")]
+    assert ours.count("</script>") == 1  # of the figures
+    assert ours.count("&lt;img") > 20
