@@ -71,9 +71,9 @@ def request(name: str, *, weights: str | None = None, classes: int | None = None
     """
     import torch
 
+    from calibration.data.label_sets import label_set
     from export.origins import find
     from export.origins.outputs import check_logits
-    from export.spec import label_set
     from export.weights import bundled, class_count, put, read
 
     origin = find(name)

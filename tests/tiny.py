@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -79,6 +80,15 @@ def clip(path: Path, frames: int = 12, size: tuple[int, int] = (64, 96)) -> Path
         writer.write(drawn_frame(size, index))
     writer.release()
     return path
+
+
+def flipped(model: onnx.ModelProto, weight: str) -> onnx.ModelProto:
+    """A copy of a graph in which the weight whose name ends so has its output channels in reverse: a broken step."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    found = next(t for t in copy.graph.initializer if t.name.endswith(weight))
+    found.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(found)[::-1].copy(), found.name))
+    return copy
 
 
 def labelled(folder: Path) -> Path:

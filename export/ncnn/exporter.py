@@ -10,22 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from export.calibrated import LOSSY, calibration_frames, record, verdict
 from export.ncnn.convert import layers, ncnn_from_torch
 from export.request import tools
 from export.target import HOST, Job
-from export.verify import FP16, FP32, Gate, describe
-from runtime.artifact import OutputKind
+from export.verify import FP16, FP32, PLANES_OUTSIDE, Gate, classes_last, describe
 from runtime.sessions.ncnn import NcnnSession
 
 if TYPE_CHECKING:
     from export.verify import Verifier
     from runtime.artifact import Check
-
-OUTSIDE = "bytes, channels last → float32 planes"
-"""What the session does with a frame, because ncnn's graphs hold neither."""
 
 
 def exported(job: Job) -> Path:
@@ -58,10 +52,9 @@ def exported(job: Job) -> Path:
 
 
 def _verified(job: Job, verifier: Verifier, step: str, folder: Path, gate: Gate) -> Check:
-    """Hold a folder's output against torch's, whose low-resolution logits have their classes last."""
-    low = job.request.output is OutputKind.LOW
+    """Hold a folder's output against torch's."""
     with closing(NcnnSession(folder, half=job.request.precision == "fp16")) as session:
-        check = verifier.check(step, lambda x: np.moveaxis(session.run(x), 1, 3) if low else session.run(x), gate)
+        check = verifier.check(step, classes_last(session.run, job.request.output), gate)
     job.say(describe(check))
     return check
 
@@ -78,7 +71,7 @@ def _published(job: Job, folder: Path, checks: list[Check], calibration: dict[st
         shape = session.run(drawn_frame(job.request.spec.preprocess.size, 0)[None]).shape
     artifact = described(
         job.request, "ncnn", tools=tools(*HOST, "ncnn", "pnnx"), shape=shape, names=(source.name, result.name),
-        layout="NCHW", verification=checks, details={"layers": layers(folder), "in_the_session": OUTSIDE})
+        layout="NCHW", verification=checks, details={"layers": layers(folder), "in_the_session": PLANES_OUTSIDE})
     path = job.out / f"{job.request.stem}.ncnn"
 
     def write(temporary: Path) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from runtime.errors import UserError
 if TYPE_CHECKING:
     import onnx
 
-    from runtime.artifact import Artifact, Check
+    from runtime.artifact import Check
     from runtime.preprocess import Frame
 
 JUDGED = 64
@@ -85,6 +85,7 @@ def quantised(job: Job) -> Path:
     """
     from calibration import recipe
     from calibration.request import CalibrationRequest
+    from export.accuracy import reopened_within_budget
     from export.build import build
     from runtime.artifact import open_artifact
 
@@ -95,19 +96,7 @@ def quantised(job: Job) -> Path:
     artifact, path = open_artifact(build("onnx", float_job))
     wanted = CalibrationRequest(artifact, path, job.calibration, job.out, allow_few=job.allow_few,
                                 judge_on=JUDGED, made_for=job.form)
-    return recipe.build(wanted, say=job.say, accept=partial(_held, job)).path
-
-
-def _held(job: Job, artifact: Artifact, path: Path) -> Artifact:
-    """Open what was written once more, and measure it on the job's labelled frames where there are any."""
-    from runtime.sessions.onnx import OnnxSession
-
-    with closing(OnnxSession(path)) as session:
-        if job.data is None:
-            return artifact
-        from export.accuracy import within_budget
-
-        return within_budget(job, artifact, session, "ONNX Runtime")
+    return recipe.build(wanted, say=job.say, accept=partial(reopened_within_budget, job, "ONNX Runtime")).path
 
 
 def onnx_from_torch(wanted: Request) -> onnx.ModelProto:
@@ -162,6 +151,7 @@ def _publish(job: Job, model: onnx.ModelProto, checks: tuple[Check, ...], detail
     """Write the file and its JSON; what was written is opened once more before it counts."""
     import onnx
 
+    from export.accuracy import reopened_within_budget
     from export.describe import described
     from runtime.artifact import publish
 
@@ -169,5 +159,6 @@ def _publish(job: Job, model: onnx.ModelProto, checks: tuple[Check, ...], detail
     artifact = described(
         job.request, "onnx", tools=tools(*HOST), shape=[d.dim_value for d in out.type.tensor_type.shape.dim],
         names=(model.graph.input[0].name, out.name), verification=checks, details=details)
-    publish(artifact, path, lambda temporary: onnx.save_model(model, temporary), partial(_held, job))
+    publish(artifact, path, lambda temporary: onnx.save_model(model, temporary),
+            partial(reopened_within_budget, job, "ONNX Runtime"))
     return path

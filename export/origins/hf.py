@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibration.data.label_sets import label_set
 from export import checkpoint
 from export.origins import toml
 from export.origins.library import file_name, named, need, probed
 from export.origins.origin import Checkpoint, Origin
-from export.spec import Classes, ModelSpec, Preprocess, label_set
+from export.spec import Classes, ModelSpec, Preprocess
 from runtime.decode import Side, decoded, parsed, read
 from runtime.errors import UserError
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from export.spec import LABEL_SETS, Classes, ModelSpec, Preprocess, label_set
+from calibration.data.label_sets import LABEL_SETS, label_set
+from export.spec import Classes, ModelSpec, Preprocess
 from runtime.artifact import Stride
 from runtime.decode import Byte, Mismatch, Positive, Side, Text, decoded, read
 from runtime.errors import UserError

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibration.data.label_sets import label_set
 from export.origins import toml
 from export.origins.library import file_name, named, need, probed
 from export.origins.origin import Origin
-from export.spec import Classes, ModelSpec, Preprocess, label_set
+from export.spec import Classes, ModelSpec, Preprocess
 from runtime.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import dataclasses
 import pkgutil
 
 import numpy as np
-import onnx
 import pytest
 import torch
 
@@ -45,14 +44,7 @@ def test_what_is_not_finite_differs_whatever_the_limit():
 
 
 def test_a_step_that_breaks_one_convolution_is_named_with_it(tmp_path, monkeypatch):
-    def broken(model):
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        weights = next(t for t in copy.graph.initializer if t.name.endswith("down.0.weight"))
-        weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights)[::-1].copy(), weights.name))
-        return copy
-
-    monkeypatch.setattr("export.onnx.simplify.simplified", broken)
+    monkeypatch.setattr("export.onnx.simplify.simplified", lambda model: tiny.flipped(model, "down.0.weight"))
     with pytest.raises(GateFailed, match=r"first tensor that differs is 'conv2d_1', .* between onnx and simplified"):
         build("onnx", Job(tiny.request(), tmp_path))
 

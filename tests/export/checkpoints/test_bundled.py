@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from export import spec, weights
+from calibration.data import label_sets
+from export import weights
 from export.origins import find, names
 from export.request import request
 from export.training.samples import load_samples
@@ -46,7 +47,7 @@ def test_a_record_says_what_the_weights_may_be_used_for(name: str, classes: str)
 @pytest.mark.parametrize("name", OURS)
 def test_a_record_of_our_training_says_how_the_weights_came_about(name: str) -> None:
     record = record_of(name, "camvid")
-    assert record["scores"]["val"]["iou"].keys() == set(spec.CAMVID.names)
+    assert record["scores"]["val"]["iou"].keys() == set(label_sets.CAMVID.names)
     assert len(record["commit"]) == 12  # and no "+changes": the recipe is in the repository as it was used
     assert {"recipe", "epochs_done"} <= record.keys()
 
@@ -66,7 +67,7 @@ def test_bundled_weights_load_and_have_the_classes_of_their_set(name: str, class
     checkpoint = weights.read(origin, classes)  # checks the hash
     count = weights.class_count(origin, checkpoint)
     assert count is not None
-    assert spec.label_set(count, origin.spec.classes).name.split()[0] == classes
+    assert label_sets.label_set(count, origin.spec.classes).name.split()[0] == classes
     record = weights.put(origin.load(count), checkpoint)  # checks shapes
     assert record["trained"] is True
     assert record["terms"]

@@ -239,13 +239,8 @@ def test_int8_without_what_it_needs_is_refused_before_any_work(tmp_path, photos,
     assert not (tmp_path / "out").exists()
 
 
-def test_the_budget_refuses_a_package_that_loses_too_much(tmp_path, monkeypatch):
-    for part in ("images", "labels"):
-        (tmp_path / part).mkdir()
-    tiny.picture(tmp_path / "images" / "a.png", (32, 48))
-    import cv2
-
-    cv2.imwrite(str(tmp_path / "labels" / "a.png"), np.zeros((32, 48), np.uint8))
+def test_the_budget_refuses_a_package_that_loses_too_much(tmp_path):
+    tiny.labelled(tmp_path)
     lines: list[str] = []
     wanted = tiny.request(output=OutputKind.CLASSES)
     exported(Job(wanted, tmp_path / "out", data=tmp_path, say=lines.append), CoremlOptions())

@@ -146,6 +146,7 @@ def test_the_profile_of_a_dynamic_graph_reaches_the_builder():
     shapes = ((1, 2, 2, 3), (1, 4, 4, 3), (1, 8, 8, 3))
     build_plan(Library(trt, "test"), b"", Settings("name", profile=shapes), ORIN)
     assert trt.settings["shapes"] == ("frame", *shapes)
+    assert trt.settings["profiles"] == 1
 
 
 def test_a_build_that_runs_out_of_memory_asks_for_a_larger_workspace():
