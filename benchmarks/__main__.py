@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(importlib.import_module(f"benchmarks.{words[0]}").main(words[1:]))
     parser = cli.parser("benchmarks", "Measure artifacts, and say which one to ship.",
                         "python -m benchmarks latency out/lraspp-360x480-fp32.onnx --quick")
-    parser.add_argument("name", nargs="?", help=f"one of {', '.join(known)}; nothing lists them")
+    parser.add_argument("name", nargs="?", help=f"one of {', '.join(known)}; without one, they are listed")
 
     def listing(args: object) -> int:
         """Print what there is, or say that a name is not among it."""

@@ -37,7 +37,7 @@ PART = 16
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse and run."""
-    parser = cli.parser("benchmarks accuracy", "Measure how right an artifact's masks are.",
+    parser = cli.parser("benchmarks accuracy", "Measure the accuracy of an artifact's masks.",
                         "python -m benchmarks accuracy out/lraspp-360x480-fp32.onnx --data ../shared/data/camvid/val")
     parser.add_argument("artifact", type=Path, help="an engine file or its JSON")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and labels/")

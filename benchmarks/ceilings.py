@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 SIDE = 1024
-"""Large enough for full speed, and so short (some 10 ms) that one of many products meets no interruption."""
+"""Large enough for full speed, and so short (some 10 ms) that one of many products runs without an interruption."""
 COPIED_MB = 256
 """More than any last-level cache holds."""
 REPEATS, SECONDS = 12, 1.0

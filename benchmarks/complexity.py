@@ -72,7 +72,7 @@ def measured(subject: str, size: tuple[int, int] | None) -> tuple[Measurement, G
     artifact, engine = open_artifact(subject)
     dynamic = 0 in artifact.input.shape
     if size is not None and not dynamic and size != artifact.preprocess.size:
-        raise UserError(f"{engine.name} is for {artifact.preprocess.size[0]}x{artifact.preprocess.size[1]} only",
+        raise UserError(f"{engine.name} takes {artifact.preprocess.size[0]}x{artifact.preprocess.size[1]} only",
                         try_=f"python -m benchmarks complexity {artifact.name} --size {size[0]}x{size[1]}")
     if engine.suffix == ".onnx":
         cost = cost_of_graph(onnx.load(engine), (size or artifact.preprocess.size) if dynamic else None)
@@ -92,7 +92,7 @@ def values(cost: GraphCost) -> dict[str, float]:
 
 
 def details(cost: GraphCost) -> dict[str, object]:
-    """What a row tells beside the totals: the convention, and what the totals leave out."""
+    """What a row holds beside the totals: the convention, and what the totals leave out."""
     return {"convention": CONVENTION,
             "uncounted": [f"{layer.name} ({layer.op}): {layer.reason}" for layer in cost.uncounted]}
 

@@ -20,7 +20,7 @@ FIRMWARE = ("the voltage is too low", "the clock is capped", "the processor is t
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Counters of the machine at one moment; None where this system does not tell.
+    """Counters of the machine at one moment; None where this system does not report them.
 
     Attributes:
         seconds: a clock.
@@ -89,7 +89,7 @@ def snapshot() -> Snapshot:
 
 
 def health() -> dict[str, float]:
-    """How warm and how fast the processor is now; a key is absent where this system does not tell."""
+    """How warm and how fast the processor is now; a key is absent where this system does not report it."""
     temperatures = numbers((SYS / "class/thermal").glob("thermal_zone*/temp"))
     clocks = numbers((SYS / "devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
     found = {"temperature_c": max(temperatures, default=0) / 1e3, "clock_mhz": sum(clocks) / max(len(clocks), 1) / 1e3}
@@ -151,7 +151,7 @@ def _throttled() -> int | None:
 
 
 def _slowed() -> tuple[str, ...]:
-    """What slows the processor down now, on Arm, where nobody counts how often: the kernel's cooling by a lower clock
+    """What slows the processor down now, on Arm, where no counter says how often: the kernel's cooling by a lower clock
     (its sysfs: cooling_device*/cur_state above 0), and a Raspberry Pi's firmware."""
     found = []
     for device in sorted((SYS / "class/thermal").glob("cooling_device*")):

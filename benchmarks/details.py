@@ -87,7 +87,7 @@ class LayerRecord:
 
     def __post_init__(self) -> None:
         if self.flops and not (self.ms and self.bytes):
-            raise ValueError("a product was received that takes no time or moves no bytes; expected both")
+            raise ValueError("a layer with FLOPs, and no time or no bytes, was received; expected all three")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ KINDS: dict[str, tuple[type, tuple[str, ...]]] = {
     "layers": (Layers, ("peak_gflops", "peak_gbytes", "ridge")),
     "pipeline": (Pipeline, ()), "complexity": (Complexity, ()),
     "built": (Built, ("model_mb",)), "skipped": (Skipped, ())}
-"""Kind → its details, and the figures that it must have. Other kinds are read by nobody but a person."""
+"""Kind → its details, and the figures that it must have. Other kinds are for people only."""
 
 
 def check_details(entry: Measurement) -> None:

@@ -3,7 +3,7 @@
     python -m benchmarks engines lraspp-small --data ../shared/data/camvid/val --max-ms 33
 
 Exports what is missing, measures all in turn under one rule, each in a process of its own, and holds every mask against
-the network in torch. A second run goes on where the first one ended.
+the network in torch. A second run continues where the first one ended.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def planned(args: argparse.Namespace, offered: Offer) -> tuple[Sweep, tuple[int,
 
 
 def command(args: argparse.Namespace) -> int:
-    """Export, measure, tell."""
+    """Export, measure, summarise."""
     offered = offer(elsewhere=args.on is not None)
     sweep, size = planned(args, offered)
     found, refused = measured(sweep, candidates(args.name, size, args.weights, offered))
@@ -170,7 +170,7 @@ def command(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m benchmarks engines`."""
     parser = cli.parser("benchmarks engines", "Measure one network in every engine of this machine, in every precision "
-                        "that it offers, and say which one to ship; run again to go on.",
+                        "that it offers, and say which one to ship; run again to continue.",
                         "python -m benchmarks engines lraspp-small --data ../shared/data/camvid/val --max-ms 33")
     add_flags(parser, "out/engines")
     return cli.run(command, parser, argv)

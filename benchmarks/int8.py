@@ -149,7 +149,7 @@ def summary(sweep: Sweep, found: Sequence[Candidate], refused: Sequence[str], ma
 
 
 def command(args: argparse.Namespace) -> int:
-    """Quantise, measure, tell."""
+    """Quantise, measure, summarise."""
     from benchmarks.plan import SweepItem, forms
 
     for name in args.against:

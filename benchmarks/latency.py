@@ -113,7 +113,7 @@ def _ratios(timings: Sequence[Timings], labels: Sequence[str]) -> list[dict[str,
 
 
 def _values(timed: Timings, path: Path) -> dict[str, float]:
-    """The figures; those that this system does not tell are absent."""
+    """The figures; those that this system does not report are absent."""
     from runtime.artifact import size_mb
 
     queries = sum(map(len, timed.total))
@@ -223,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true",
                         help=f"{QUICK}, instead of {SINGLE_STREAM}; the rows are marked")
     parser.add_argument("--minutes", type=cli.natural, default=0,
-                        help="after the rounds, each so long without a pause: what heat does")
+                        help="after the rounds, run each for this long without a pause: what heat costs")
     parser.add_argument("--rows", type=Path, metavar="FILE.jsonl",
                         help="add the rows to this file, for the report; with it, a run that broke off can go on")
     board.add_flags(parser)

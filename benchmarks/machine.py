@@ -22,13 +22,13 @@ ARM_CORES = {
     0xd47: "Cortex-A710", 0xd48: "Cortex-X2", 0xd49: "Neoverse-N2", 0xd4d: "Cortex-A715", 0xd4e: "Cortex-X3",
     0xd80: "Cortex-A520", 0xd81: "Cortex-A720",
 }
-"""Part numbers of Arm's own cores (MIDR_EL1, Technical Reference Manual of each): Linux tells no name there."""
+"""Part numbers of Arm's own cores (MIDR_EL1, Technical Reference Manual of each): Linux gives no name there."""
 ARM_LTD = 0x41
 
 
 @cache
 def describe() -> dict[str, Any]:
-    """What the figures depend on and what stays as it is. A key is absent where this system does not tell."""
+    """What the figures depend on and what stays as it is. A key is absent where this system does not report it."""
     found: dict[str, Any] = {
         "model": _model(), "soc": _soc(), "cpu": _cpu_name(), "cores": core_count(),
         "system": platform.platform(terse=True), "kernel": platform.release(), "python": platform.python_version(),
@@ -50,7 +50,7 @@ def core_count() -> int:
 
 
 def own_cores() -> set[int]:
-    """Cores that this process may run on; empty where the system does not tell."""
+    """Cores that this process may run on; empty where the system does not report them."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
@@ -119,7 +119,7 @@ def _soc() -> str:
 def _emulated() -> str:
     """The architecture of the kernel, where this process is of another one: no board is under it, only its imitation.
 
-    The kernel tells since Linux 6.1; a 32-bit process on a 64-bit kernel of its own kind is no imitation.
+    The kernel reports it since Linux 6.1; a 32-bit process on a 64-bit kernel of its own kind is no imitation.
     """
     kernel = "".join(lines(PROC / "sys/kernel/arch")).strip()
     arm = [name.startswith(("arm", "aarch64")) for name in (kernel, platform.machine())]

@@ -1,7 +1,7 @@
 """How much the exact mask saves: `python -m benchmarks.mask`.
 
 Every method makes the same class maps from the same logits, in turn within one run, so that whatever else the machine
-does meets all of them alike.
+does affects all of them alike.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--source", type=Path, metavar="VIDEO", help="where the artifact's frames come from")
     arguments.add_argument("--size", type=cli.size, default=(512, 1024), metavar="HxW", help="of the class maps")
     arguments.add_argument("--frames", type=cli.positive, default=20, help="frames to take from the video, or to draw")
-    arguments.add_argument("--rounds", type=cli.positive, default=5, help="how often every method meets every frame")
+    arguments.add_argument("--rounds", type=cli.positive, default=5, help="how often each method runs on each frame")
     arguments.add_argument("--threads", type=cli.positive, default=2, help="for torch; the exact mask uses one")
     arguments.add_argument("--align-corners", action="store_true", help="the other convention of interpolation")
     return cli.run(command, arguments, argv)

@@ -1,4 +1,4 @@
-"""Memory of this process, in MB (10⁶ bytes); None where the system does not tell."""
+"""Memory of this process, in MB (10⁶ bytes); None where the system does not report it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def over(stream: Stream, frames: int) -> str:
     """Run many frames and watch the resident memory: a leak shows as a slope. Closes the stream; returns a sentence.
 
     Raises:
-        UserError: the system does not tell.
+        UserError: the system does not report it.
     """
     import numpy as np
 
@@ -54,7 +54,8 @@ def over(stream: Stream, frames: int) -> str:
     for result in cli.progress(islice(stream, frames), frames, "frames"):
         if result.index % 100 == 99:
             if (now := resident_mb()) is None:
-                raise UserError("this system does not tell a process's memory; --steady needs one that does, as Linux")
+                raise UserError("this system does not report a process's memory; --steady needs one that does, such as "
+                                "Linux")
             seen.append((result.index + 1, now))
     stream.close()
     later = np.asarray([point for point in seen if point[0] > frames // 5])

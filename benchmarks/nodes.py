@@ -1,6 +1,6 @@
 """A sweep on a Ray cluster: exports side by side on all nodes; time and accuracy on one whole node of each kind.
 
-A node is of a kind when it was started with `ray start --labels edgeseg-kind=KIND`. Whoever measures there holds all
+A node is of a kind when it was started with `ray start --labels edgeseg-kind=KIND`. A measurement there holds all
 of its cores, so that Ray puts nothing beside it, and goes through the candidates one at a time; kinds work side by
 side. All nodes share the disk that data and output lie on.
 """
@@ -72,7 +72,7 @@ def sweep_on(address: str, wanted_kinds: Sequence[str], sweep: Sweep, wanted: Se
 
 
 def unknown(rows: Sequence[Measurement], known: Sequence[Measurement]) -> list[Measurement]:
-    """Those that are new. A row of an earlier run comes again under the name of the node that told it, and is not."""
+    """Those that are new: a row of an earlier run comes again under the name of the node that sent it."""
     there = [_anywhere(row) for row in known]
     return [row for row in rows if _anywhere(row) not in there]
 

@@ -27,7 +27,7 @@ class FrameSegmenter(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What somebody made of labelled frames.
+    """What a network or an artifact made of labelled frames.
 
     Attributes:
         accuracy: against the labels.

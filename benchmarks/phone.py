@@ -153,7 +153,7 @@ class PhoneRun:
 
 
 def _complaints(sent: Submission, rule: Rule) -> tuple[str, ...]:
-    """Why a phone's figures cannot be trusted; what others took of its processor no browser tells."""
+    """Why a phone's figures cannot be trusted; no browser reports what others took of its processor."""
     found = list(sent.complaints)
     queries, seconds = sum(map(len, sent.rounds)), sum(map(sum, sent.rounds)) / 1e3
     if queries < rule.queries or seconds < 0.9 * rule.seconds:
@@ -239,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-frames", type=cli.positive, metavar="N",
                         help="labelled frames for accuracy, evenly spread; default: all")
     parser.add_argument("--minutes", type=cli.natural, default=0,
-                        help="after the rounds, so long without a pause: what heat does")
+                        help="after the rounds, run for this long without a pause: what heat costs")
     parser.add_argument("--quick", action="store_true", help="fewer queries; the rows are marked")
     parser.add_argument("--serve", type=address, default="0.0.0.0", metavar="HOST:PORT",
                         help="where; any other than a loopback address is served to the network, over HTTPS")

@@ -2,9 +2,9 @@
 
     python -m benchmarks pipeline ARTIFACT --source VIDEO [--naive ARTIFACT-WITH-FULL-LOGITS]
 
-Every contender has the same frames and its turn in every round, so that whatever else the machine does meets all alike;
-ratios are of one round's figures, and their median counts. Processor time per frame is told as well: on a machine that
-others use too, it moves least.
+Every contender has the same frames and its turn in every round, so that other load on the machine affects all alike;
+ratios are of one round's figures, and their median counts. Processor time per frame is reported as well: on a machine
+that others use too, it moves least.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steady", type=cli.positive, metavar="N",
                         help="instead: run N frames, 500 at least, and watch the memory")
     parser.add_argument("--minutes", type=cli.natural, default=0,
-                        help="after the rounds, the pipeline alone for so long without a pause: what heat does")
+                        help="after the rounds, the pipeline alone for this long without a pause: what heat costs")
     parser.add_argument("--rows", type=Path, metavar="FILE.jsonl", help="add the measurement to this file")
     board.add_flags(parser)
     return cli.run(lambda args: _command(args, parser), parser, argv)
@@ -107,7 +107,7 @@ def _command(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _there(args: argparse.Namespace, parser: argparse.ArgumentParser, on: Board) -> int:
-    """The same on a board; its row comes here."""
+    """The same on a board; its row is written here."""
     from benchmarks.measurement import append, read, this_command
     from runtime.carry import artifact_files, prepare, source_files
     from runtime.errand import OUT, flags, run_there

@@ -105,7 +105,7 @@ def candidates(models: Sequence[str], sizes: Sequence[tuple[int, int]], targets:
         models: networks.
         sizes: input (H, W).
         targets: names of `export.target.targets`, each with the engines that it is measured in.
-        precisions: each wanted of every target; one that lacks it is told so.
+        precisions: each wanted of every target; one that lacks it is skipped with the reason.
         weights: "NAME=SOURCE" for one network, or "SOURCE" for all others.
     """
     named = dict(entry.split("=", 1) for entry in weights if "=" in entry)

@@ -25,7 +25,7 @@ class Remote:
 
     Attributes:
         artifact: as that of a `Segmenter`.
-        machine: what the machine says of itself, for rows.
+        machine: as `benchmarks.machine.describe` has it, for rows.
 
     Raises:
         UserError: the board or the artifact on it cannot be used.
@@ -43,7 +43,7 @@ class Remote:
         return self._worker.machine
 
     def __call__(self, frame: Frame) -> Result:
-        """uint8 [H, W, 3] BGR → its mask, uint8 [H, W]; the times are not told, as the way there would be in them.
+        """uint8 [H, W, 3] BGR → its mask, uint8 [H, W]; without times, as those would include the connection's.
 
         Raises:
             Incomplete: the process ended, or the connection was lost.

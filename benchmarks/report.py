@@ -69,8 +69,9 @@ def compared(old: Path, new: Path) -> str:
         worse = [f"WORSE: {line}" for line in found.regressions]
         raise GateFailed("\n".join([f"{len(worse)} regressions beyond the intervals", *worse, *lines]))
     if not found.others:
-        told = "\n".join(lines)
-        raise UserError(f"no row of {new} can be compared with {old}; expected the same artifacts and machine\n{told}")
+        reasons = "\n".join(lines)
+        raise UserError(f"no row of {new} can be compared with {old}; expected the same artifacts and machine\n"
+                        f"{reasons}")
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchmarks.measurement import Measurement
 
 PROFILED = "onnx"
-"""The engine whose profiler tells each kernel's time."""
+"""The engine whose profiler times each kernel."""
 RUNS = 40
 REPORTED_SHARE = 0.01
 """Kinds of layers that take a smaller share of the time are left out of the text."""

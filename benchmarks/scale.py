@@ -39,7 +39,7 @@ class Hired:
         for worker in self._workers:
             _, error = worker.ready.result()
             if error:
-                raise Incomplete(f"a worker cannot work: {error}")
+                raise Incomplete(f"a worker could not start: {error}")
 
     def hire(self) -> Worker:
         """One of them. Whoever asks for more than `count` has lost one, and the run is no measurement."""
@@ -131,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("artifact", type=Path, help="an engine file or its JSON")
     parser.add_argument("--source", type=Path, required=True, metavar="FILE", help="a video")
     parser.add_argument("--workers", type=cli.positive, default=2, metavar="N", help="measure with 1 to N workers")
-    parser.add_argument("--rounds", type=cli.positive, default=5, metavar="N", help="everything so often, in turns")
+    parser.add_argument("--rounds", type=cli.positive, default=5, metavar="N",
+                        help="how often everything is measured, in turns")
     parser.add_argument("--segment-frames", type=cli.positive, default=40, metavar="N",
                         help="the video is cut at the next key frame after N frames")
     parser.add_argument("--segments", type=cli.positive, default=8, metavar="N", help="work on the first N")

@@ -26,7 +26,7 @@ class Moment:
     Attributes:
         at_s: seconds since its start.
         fps: frames per second.
-        temperature_c, clock_mhz: of the processor at its end; None where the machine does not tell.
+        temperature_c, clock_mhz: of the processor at its end; None where the machine does not report it.
     """
 
     at_s: float
@@ -66,14 +66,14 @@ def details(moments: Sequence[Moment]) -> dict[str, Any]:
 
 
 def words(entry: Measurement) -> str:
-    """What a row tells of such a run, in one line; "" where there was none."""
+    """A row's summary of such a run, in one line; "" where there was none."""
     curve = entry.details.get("sustained")
     if not curve:
         return ""
     v, minutes = entry.values, curve["at_s"][-1] / 60
-    said = [f"{entry.label}: {v['first_fps']:.1f} FPS at first, {v['sustained_fps']:.1f} after {minutes:.0f} minutes"]
+    parts = [f"{entry.label}: {v['first_fps']:.1f} FPS at first, {v['sustained_fps']:.1f} after {minutes:.0f} minutes"]
     for name, unit in (("temperature_c", "°C"), ("clock_mhz", "MHz")):
         first, last = curve[name][0], curve[name][-1]
         if first is not None and last is not None:
-            said.append(f"{first:.0f} to {last:.0f} {unit}")
-    return ", ".join(said)
+            parts.append(f"{first:.0f} to {last:.0f} {unit}")
+    return ", ".join(parts)

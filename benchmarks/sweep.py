@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from benchmarks.latency import thread_counts
 
     parser = cli.parser("benchmarks sweep", "Export and measure networks x sizes x targets x precisions; run again to "
-                        "go on.", "python -m benchmarks sweep --models lraspp,dfanet-a --sizes 256x512,360x480 "
+                        "continue.", "python -m benchmarks sweep --models lraspp,dfanet-a --sizes 256x512,360x480 "
                         "--targets onnx,openvino --precisions fp32,int8 --data ../shared/data/camvid/val")
     parser.add_argument("--models", required=True, metavar="NAME,...", help="networks")
     parser.add_argument("--sizes", type=sizes, metavar="HxW,...", help="input sizes; default: each network's own")
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-frames", type=cli.positive, metavar="N",
                         help="for accuracy, evenly spread; default: all")
     parser.add_argument("--minutes", type=cli.natural, default=0,
-                        help="after the rounds, each so long without a pause: what heat does")
+                        help="after the rounds, run each for this long without a pause: what heat costs")
     parser.add_argument("--quick", action="store_true", help="fewer queries; the rows are marked")
     parser.add_argument("--out", type=Path, default=Path("out/sweep"), metavar="DIR", help="artifacts and rows.jsonl")
     board.add_flags(parser)

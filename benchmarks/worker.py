@@ -55,7 +55,7 @@ class MeasuringWorker:
         on: the board to run it on; None for this machine.
 
     Attributes:
-        opened: what the child said first: "load_ms", "first_ms", "cold_start_ms" (None on a board, whose clock is
+        opened: the child's first answer: "load_ms", "first_ms", "cold_start_ms" (None on a board, whose clock is
             another), memory before and after, and its "machine" as `benchmarks.machine.describe` has it.
 
     Raises:
@@ -80,7 +80,7 @@ class MeasuringWorker:
 
     @property
     def machine(self) -> dict[str, Any]:
-        """What the child's machine says of itself; a board also by the name it was asked for."""
+        """The child's machine as it describes itself; a board also by the name that was typed."""
         found: dict[str, Any] = self.opened["machine"]
         return found | {"board": self.on.name} if self.on else found
 

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=cli.positive, default=64, metavar="N", help="frames to calibrate on")
     parser.add_argument("--allow-few", action="store_true", help="accept fewer than 32 frames")
     parser.add_argument("--improve", nargs="*", choices=IMPROVEMENTS, default=["equalise"], help="what to do beyond "
-                        "ranges: cross-layer equalisation, rounding search, bias correction; nothing for none")
+                        "ranges: cross-layer equalisation, rounding search, bias correction; without a value: none")
     parser.add_argument("--max-drop", type=float, metavar="POINTS", help="keep layers in float until the loss is at "
                         "most this: points of mIoU, or %% of pixels where there are no labels")
     parser.add_argument("--max-ms", type=float, metavar="MS", help="with --engine: keep in float what a frame of at "
@@ -134,7 +134,7 @@ def _check_qat(args: argparse.Namespace) -> None:
     training_folder(args.data)
     if undone := sorted({*args.improve} - {"equalise"}):
         raise UserError(f"--improve {' '.join(undone)} would undo what --qat learns: it finds roundings and biases by "
-                        "itself", try_="--improve equalise, or --improve without a word")
+                        "itself", try_="--improve equalise, or --improve without a value")
 
 
 def _warn_of_saturation(outcome: CalibrationResult) -> None:

@@ -75,7 +75,7 @@ def build(wanted: CalibrationRequest, say: Say = lambda line: None, accept: Acce
         plan = dataclasses.replace(plan, nodes=plan.nodes - {entry.layer.node for entry in kept})
     model = int8_from_float(ready.graph, ready.thresholds, plan)
     if findings := lint(model, wanted.form.integers):
-        raise GateFailed(f"the INT8 graph is not what its engines take: {findings[0]}; nothing was written")
+        raise GateFailed(f"the INT8 graph breaks a rule of its engines: {findings[0]}; nothing was written")
     kernels = f"{engines()[wanted.judged_in].title}'s integer kernels"
     simulated, engine = judge.score(Simulated(model), "simulated"), scored(wanted, judge, model, kernels)
     for name, score in (("simulated in float", simulated), (kernels, engine)):

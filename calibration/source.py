@@ -95,9 +95,9 @@ def run_exporter(words: list[str], show: Callable[[str], None] = lambda line: No
             raise
         code = process.wait()
         errors.seek(0)
-        told = errors.read().strip().splitlines() or ["?"]
+        last_lines = errors.read().strip().splitlines() or ["?"]
     if code == UserError.exit_code:
-        raise UserError(told[-1].removeprefix(f"{words[0]}: error: "))
+        raise UserError(last_lines[-1].removeprefix(f"{words[0]}: error: "))
     if code:
-        raise GateFailed(f"python -m {' '.join(words)} failed: {told[-1].removeprefix(f'{words[0]}: error: ')}")
+        raise GateFailed(f"python -m {' '.join(words)} failed: {last_lines[-1].removeprefix(f'{words[0]}: error: ')}")
     return last

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("edgeseg", "Take a segmentation network to a camera, phone or small board.",
                         "python -m edgeseg export.onnx lraspp")
     parser.add_argument("--version", action="store_true", help="print the version")
-    parser.add_argument("command", nargs="?", help=f"one of {', '.join(known)}; nothing lists them")
+    parser.add_argument("command", nargs="?", help=f"one of {', '.join(known)}; without one, they are listed")
     return cli.run(_command, parser, words[:1])  # what follows a misspelt name is not ours to judge
 
 

@@ -1,4 +1,4 @@
-"""The artifact of a request: what every target says of a network in the same words."""
+"""The artifact of a request: what every target states of a network, in the same words."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def problems(machine: Installation, targets: Iterable[Target]) -> list[Problem]:
         here = f"{machine.python[0]}.{machine.python[1]}"
         found.append(Problem(f"Python {here}: edgeseg is made for {oldest} to {newest}",
                              "make the environment with one of these"))
-    found += [Problem(f"{one} and {other} write the same files; one of them is half there",
+    found += [Problem(f"{one} and {other} write the same files; one of them is partly overwritten",
                       f"pip uninstall -y {one} {other} && pip install {one}")
               for one, other in RIVALS if {one, other} <= machine.packages.keys()]
     return [*found, *(problem for target in targets for problem in target.problems())]

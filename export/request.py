@@ -110,7 +110,7 @@ def arguments(prog: str, description: str, example: str) -> argparse.ArgumentPar
     parser = cli.parser(prog, description, example)
     parser.add_argument("name", help="network, as `python -m export.models` lists them; or your own: "
                                      "package.module:builder, FILE.onnx or FILE.toml")
-    parser.add_argument("--spec", type=Path, metavar="FILE.toml", help="what your own network expects")
+    parser.add_argument("--spec", type=Path, metavar="FILE.toml", help="your own network's size, classes and stride")
     parser.add_argument("--weights", metavar="SOURCE",
                         help="bundled or published set, a file, or 'none' (random); default: bundled")
     parser.add_argument("--classes", type=cli.positive, help="number of classes; default: what the weights have")

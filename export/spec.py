@@ -17,7 +17,7 @@ __all__ = ["CAMVID", "CITYSCAPES", "VOC", "Classes", "Interpolation", "ModelSpec
 
 @dataclass(frozen=True)
 class Published:
-    """A figure that somebody published: what, how much, under which conditions, where."""
+    """A published figure: what, how much, under which conditions, where."""
 
     metric: str
     value: float

@@ -34,7 +34,7 @@ class Judged(str, Enum):
 
     RUN = "run"  # in its own engine: time and accuracy
     EVALUATED = "evaluated"  # by a reference of ours that computes what its engine would: accuracy
-    BUILT = "built, not executed"  # by nothing but what the file says of itself
+    BUILT = "built, not executed"  # only by what the file states
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Target:
         packages: distributions that a build takes beside `HOST`.
         extra: the extra of pyproject.toml that brings them.
         without_engine: how its artifacts can be judged where no engine runs them.
-        never_executed: what nobody has seen run yet, for the table in the README; "" for nothing.
+        never_executed: what has not been executed yet, for the table in the README; "" for nothing.
         lacks: what else this machine lacks for a build, in words; "" for nothing.
         remark: what is worth knowing of a build on this machine, in words.
         problems: combinations on this machine that are known not to work.

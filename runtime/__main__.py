@@ -66,7 +66,7 @@ def _outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--serve", type=cli.natural, metavar="PORT",
                        help="show the overlay on a web page of this machine")
     group.add_argument("--host", default="127.0.0.1", help="address for --serve; any other than this one lets others "
-                       "on the network look on")
+                       "on the network watch")
     group.add_argument("--stats", type=Path, metavar="FILE.json", help="write the summary as JSON")
     group.add_argument("--refine", choices=("crf",), help="sharpen outlines by a dense CRF (DeepLab v1 and v2); takes "
                        "seconds a frame")

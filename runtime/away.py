@@ -46,7 +46,7 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} was received with --on; expected no {what} over ssh", try_="the same command, "
                             "typed on the board")
     if args.source == "-" or args.masks == "-":
-        raise UserError("- for stdin or stdout was received with --on; expected names, as the connection has both",
+        raise UserError("- for stdin or stdout was received with --on; expected file names, as ssh uses both",
                         try_="--masks DIR")
     if args.serve == 0:
         raise UserError("--serve 0 was received with --on; expected a port that is free here and there",

@@ -27,7 +27,7 @@ OPTIONS = ("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=5", "Serve
 """Ask nothing, and notice within a quarter of a minute that the board is gone."""
 BEAT_S, SILENCE_S = 15, 60
 LOST = "Connection to .* closed|Broken pipe|Timeout, server|client_loop|Read from remote host"
-"""What ssh says of a connection that was there; before one is there, it says other things."""
+"""What ssh reports of a connection that broke; one that never came about has other messages."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Board:
 
     @property
     def name(self) -> str:
-        """What tells it from other boards."""
+        """Its address, which is unique among boards."""
         return self.host + (f":{self.port}" if self.port else "")
 
     def __str__(self) -> str:
@@ -84,24 +84,24 @@ class Board:
             raise self.broken(done.returncode, done.stderr.decode(errors="replace"))
         return done.stdout.decode(errors="replace")
 
-    def broken(self, code: int, said: str) -> UserError | Incomplete:
-        """What it means that a command on the board ended with `code` and `said` this on stderr."""
-        last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "no message")
-        if code == 255 and re.search(LOST, said):
+    def broken(self, code: int, stderr: str) -> UserError | Incomplete:
+        """What it means that a command on the board ended with `code` and wrote this to stderr."""
+        last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "no message")
+        if code == 255 and re.search(LOST, stderr):
             return Incomplete(f"the connection to {self} was lost ({last}); rows that were written are kept",
-                              try_="the same command again, which goes on from there")
-        if code == 255 and last == "no message":  # how ssh tells that a signal ended what it ran
+                              try_="the same command again, which continues from there")
+        if code == 255 and last == "no message":  # how ssh reports that a signal ended what it ran
             return Incomplete(f"the program on {self} was killed there; rows that were written are kept",
                               try_="the same command again, when the board has memory to spare")
-        if code == 255 and "forwarding" in said:
-            return UserError(f"the port cannot lead to {self} ({last}); expected one that is free here",
+        if code == 255 and "forwarding" in stderr:
+            return UserError(f"the port cannot be forwarded to {self} ({last}); expected one that is free here",
                              try_="--serve with another port")
         if code == 255:
             return BoardUnusable(f"{self} was not reached ({last}); expected a host that lets ssh in without "
                                  "questions", try_=f"{self.ssh}, which asks them")
         if code in (126, 127):
             return UserError(f"{self} has no interpreter {self.python!r} ({last})", try_="--python PATH")
-        if "No space left" in said:
+        if "No space left" in stderr:
             return BoardUnusable(f"{self} has no room left in ~/{FOLDER} ({last}); nothing half-copied is there",
                                  try_=f"{self.ssh} rm -r {FOLDER}")
         return Incomplete(f"the program on {self} ended with code {code} ({last})")

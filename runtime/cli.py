@@ -41,7 +41,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """`run` tells it in one line, as every other mistake; argparse would print the whole usage before it."""
+        """`run` reports it in one line, as every other mistake; argparse would print the whole usage before it."""
         raise UserError(message, try_=f"{self.prog} --help")
 
 

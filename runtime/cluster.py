@@ -28,7 +28,7 @@ LOCAL = "local"
 KIND = "edgeseg-kind"
 """The label of a node that says which board or kind of machine it is."""
 
-_PATIENCE_S = 10.0
+_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Cluster:
         address: `LOCAL`, "auto", "HOST:6379" of a head that this machine is a node of, or "ray://HOST:10001".
 
     Attributes:
-        dashboard: where a person can look on; "" where there is no dashboard.
+        dashboard: where a person can watch; "" where there is no dashboard.
 
     Raises:
         MissingLibrary: Ray is not installed.
@@ -79,7 +79,7 @@ class Cluster:
 
         from runtime.tune import cores
 
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics
         own = {"num_cpus": cores()} if address == LOCAL else {}
         try:
             _knock(address)
@@ -122,10 +122,10 @@ class Cluster:
 
 
 def _knock(address: str) -> None:
-    """See that somebody listens at HOST:PORT, as Ray would try for minutes; raises OSError."""
+    """See that HOST:PORT accepts connections, as Ray would try for minutes; raises OSError."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+        socket.create_connection((host, int(port)), timeout=_TIMEOUT_S).close()
 
 
 class Actors:

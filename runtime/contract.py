@@ -1,4 +1,4 @@
-"""What must agree before a frame is run: an artifact's JSON with itself, and with what its engine says of itself."""
+"""What must agree before a frame is run: an artifact's JSON with itself, and with its engine."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def contradictions(artifact: Artifact) -> Iterator[str]:
 
 def _about_output(artifact: Artifact, sides: tuple[int, ...], count: int) -> Iterator[str]:
     made, kind = artifact.output, artifact.output_kind.value
-    said = f"the output is {made.dtype} {made.layout} {list(made.shape)}"
+    made_as = f"the output is {made.dtype} {made.layout} {list(made.shape)}"
     layouts, dtype = (("NHW",), "uint8") if kind == "classes" else (("NHWC", "NCHW"), "float32")
     if made.layout not in layouts or made.dtype != dtype or len(made.shape) != RANKS[made.layout]:
-        yield f"{said}; expected {dtype} {' or '.join(layouts)} for {kind!r}"
+        yield f"{made_as}; expected {dtype} {' or '.join(layouts)} for {kind!r}"
         return
     if made.shape[0] != 1 or (kind != "classes" and made.shape[made.layout.index("C")] != count):
-        yield f"{said}; expected one frame and {count} classes"
+        yield f"{made_as}; expected one frame and {count} classes"
     stride = artifact.stride if kind == "low" else 1
     slack = 1 if kind == "low" else 0  # networks round their strides up or down
     if any(n and abs(n - whole / stride) > slack for n, whole in zip(sides, artifact.preprocess.size)):
-        yield f"{said}; expected about 1/{stride} of {artifact.preprocess.size} for {kind!r}"
+        yield f"{made_as}; expected about 1/{stride} of {artifact.preprocess.size} for {kind!r}"
 
 
 def hold_against_engine(artifact: Artifact, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
@@ -80,6 +80,6 @@ def hold_against_engine(artifact: Artifact, inputs: Sequence[Port], outputs: Seq
         if port.name != stated.name or port.dtype != stated.dtype or not fits:
             shape = "" if port.shape is None else f" {list(port.shape)}"
             raise UserError(
-                f"{artifact.file} says of its {what} {port.name} {port.dtype}{shape}, the JSON beside it {stated.name} "
+                f"{artifact.file} has the {what} {port.name} {port.dtype}{shape}, the JSON beside it {stated.name} "
                 f"{stated.dtype} {list(stated.shape)}: they do not belong together",
                 try_=f"export {artifact.name} again")

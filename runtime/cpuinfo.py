@@ -1,4 +1,4 @@
-"""What Linux says of the processor: the one place that reads /proc/cpuinfo."""
+"""What Linux reports of the processor: the one place that reads /proc/cpuinfo."""
 
 from __future__ import annotations
 

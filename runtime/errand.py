@@ -34,13 +34,13 @@ from runtime.signals import Held, stoppable
 
 OUT = "@out"
 """Stands for the command's folder on the board, in the words that it gets."""
-SAID = "said"
+STDOUT = "stdout"
 """The entry that holds the command's stdout."""
 LIVE = ("masks",)
 """Folders whose files are finished as soon as they have their names, and are sent at once; all others at the end."""
 BLOCK = 512
 """Bytes of tar's unit; both ends of the stream work by it, so that no file waits for the next one."""
-PATIENCE_S = 20.0
+FINISH_S = 20.0
 """So long a command may take to finish its files after it was asked to end."""
 
 
@@ -79,15 +79,15 @@ def run_there(on: Board, code: str, name: str, words: Sequence[str], places: Map
             process.kill()
             listener.join()
             line.close()
-    told = next((text for text in kept if text.startswith(f"{name}: error: ")), "")
-    if told and ended in (1, 2):
-        raise {1: Incomplete, 2: UserError}[ended](f"{on}: {told.strip().removeprefix(f'{name}: error: ')}")
+    reported = next((text for text in kept if text.startswith(f"{name}: error: ")), "")
+    if reported and ended in (1, 2):
+        raise {1: Incomplete, 2: UserError}[ended](f"{on}: {reported.strip().removeprefix(f'{name}: error: ')}")
     if ended or not whole:
         raise on.broken(ended, "".join(kept))
 
 
 def _listen(stream: IO[str], kept: deque[str]) -> None:
-    """Pass on what is said there, but for errors, which become ours."""
+    """Pass on what it writes to stderr, but for errors, which become ours."""
     for line in stream:
         kept.append(line)
         if ": error: " not in line:
@@ -95,17 +95,17 @@ def _listen(stream: IO[str], kept: deque[str]) -> None:
 
 
 def _receive(stream: IO[bytes], places: Mapping[str, Path]) -> bool:
-    """Put every file into its place; a board may name no other. Whether the last one, `SAID`, came."""
+    """Put every file into its place; a board may name no other. Whether the last one, `STDOUT`, came."""
     try:
         with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as archive:
             for entry in archive:
                 content = archive.extractfile(entry) if entry.isreg() else None
                 place, _, name = entry.name.partition("/")
-                known = entry.name == SAID or (place in places and name)
+                known = entry.name == STDOUT or (place in places and name)
                 if content is None or not known or "/" in name or name.startswith("."):
-                    raise Incomplete(f"the board sent {entry.name[:80]!r}, which nobody asked for; files that came "
-                                     "before it are kept")
-                if entry.name == SAID:
+                    raise Incomplete(f"the board sent {entry.name[:80]!r}, which was not requested; files that "
+                                     "came before it are kept")
+                if entry.name == STDOUT:
                     sys.stdout.write(content.read().decode(errors="replace"))
                     return True
                 places[place].mkdir(parents=True, exist_ok=True)
@@ -138,11 +138,11 @@ def serve(words: Sequence[str]) -> int:
         for word in words:
             if word.startswith(f"{OUT}/"):
                 (work / word.removeprefix(f"{OUT}/")).parent.mkdir(parents=True, exist_ok=True)
-        with (work / SAID).open("wb") as said:
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said)
+        with (work / STDOUT).open("wb") as stdout:
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout)
         code = _attend(child, lambda: _send(work, [path for live in LIVE for path in _files(work / live)]))
-        _send(work, [path for path in _files(work) if path.name != SAID])
-        _send(work, [work / SAID])
+        _send(work, [path for path in _files(work) if path.name != STDOUT])
+        _send(work, [work / STDOUT])
         return code
     finally:
         if child is not None:
@@ -152,7 +152,7 @@ def serve(words: Sequence[str]) -> int:
 
 
 def _attend(child: subprocess.Popen[bytes], send: Callable[[], object]) -> int:
-    """Wait for the command, and end it when nobody listens any more; `send` is called every now and then."""
+    """Wait for the command, and end it when the other end is gone; `send` is called every now and then."""
     heard, end_by = monotonic(), math.inf
     while child.poll() is None:
         listening = end_by == math.inf
@@ -160,7 +160,7 @@ def _attend(child: subprocess.Popen[bytes], send: Callable[[], object]) -> int:
             heard = monotonic() if os.read(0, 4096) else -math.inf  # nothing to read is the pipe's end
         if listening and monotonic() - heard > SILENCE_S:
             child.terminate()
-            end_by = monotonic() + PATIENCE_S
+            end_by = monotonic() + FINISH_S
         if monotonic() > end_by:
             child.kill()
         send()
@@ -192,7 +192,7 @@ def _send(work: Path, paths: Sequence[Path]) -> None:
 
 
 def _silent(number: int, frame: object) -> None:
-    raise TimeoutError("nobody takes what is sent")
+    raise TimeoutError("the other end does not read what is sent")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class Incomplete(EdgesegError):
 
 
 class Stopped(KeyboardInterrupt):
-    """Somebody wants the command to end. No `Exception`, so that nobody catches it by the way.
+    """A signal asks the command to end. No `Exception`, so that no handler for errors catches it.
 
     Args:
         number: of the signal.

@@ -17,7 +17,7 @@ def may_ask(host: str | None, local: bool) -> bool:
     """Whether a request may be answered.
 
     Args:
-        host: its Host header. A page of another name that resolves to this machine must not look on (DNS rebinding).
+        host: its Host header. A page of another name that resolves to this machine must not see it (DNS rebinding).
         local: whether the server is on a loopback address; one that was opened to the network answers everybody.
     """
     name = (host or "").rpartition(":")[0] if (host or "").rpartition(":")[2].isdigit() else (host or "")

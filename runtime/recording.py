@@ -105,7 +105,7 @@ class Recording:
         try:
             self._container.mux(self._stream.encode(frame))
         except OSError as error:
-            raise UserError(f"cannot go on writing {self.path} ({error.strerror}); is the disk full? The "
+            raise UserError(f"cannot continue writing {self.path} ({error.strerror}); is the disk full? The "
                             f"{self.frames} frames so far are kept", try_="--save on another disk") from error
         self.frames += 1
 
@@ -172,7 +172,7 @@ class Recording:
             os.close(self._file)
             if not plays(self._temporary):
                 self._temporary.unlink()
-                raise UserError(f"{self.path} holds nothing that plays; is the disk full?",
+                raise UserError(f"{self.path} holds no playable frame; is the disk full?",
                                 try_="--save on another disk")
             self._temporary.replace(self.path)
         if broken:

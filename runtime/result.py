@@ -56,7 +56,7 @@ class Result:
                             try_=f"python -m export.{a.target} {a.name} --output low")
         if self.output is None:
             raise UserError("this mask was made from an earlier frame's, so that it has no confidence of its own; "
-                            "expected a frame that the network has seen", try_="every=1")
+                            "expected a frame that went through the network", try_="every=1")
         logits = np.asarray(planes(self.output, a.output.layout), np.float32)
         height, width = self.mask.shape
         return class_map_with_confidence(logits, (height, width), align_corners=a.align_corners)[1]

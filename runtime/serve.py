@@ -1,6 +1,6 @@
 """A page on this machine that shows the overlay live: MJPEG, frame rate and legend, in any browser.
 
-One JPEG is made per shown frame however many look on, and none while nobody does. A slow browser misses frames; it
+One JPEG is made per shown frame however many watch, and none while nobody does. A slow browser misses frames; it
 never holds up the stream.
 """
 
@@ -56,7 +56,7 @@ class Server:
         classes: names, index order.
         palette: one (R, G, B) per class.
         port: 0 takes any free one; see `url`.
-        host: an address of this machine. Anything but a loopback address lets others on the network look on.
+        host: an address of this machine. Anything but a loopback address lets others on the network watch.
 
     Raises:
         UserError: the port is taken or not allowed.
@@ -89,7 +89,7 @@ class Server:
         self._thread.start()
 
     def write(self, result: StreamResult) -> None:
-        """Show one result to whoever looks on."""
+        """Show one result to whoever watches."""
         assert result.overlay is not None
         self._rate.tick()
         self._newest = monotonic()
@@ -116,7 +116,7 @@ class Server:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """While somebody looks on, pictures are made."""
+        """While somebody watches, pictures are made."""
         with self._changed:
             self._watching += 1
         try:

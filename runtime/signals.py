@@ -20,7 +20,7 @@ from runtime.errors import Stopped
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
-_PATIENCE_S = 3.0
+_TIMEOUT_S = 3.0
 """So long a command may take to end before a further signal breaks that off too."""
 
 
@@ -36,7 +36,7 @@ def stoppable() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped_at
-        if monotonic() - stopped_at >= _PATIENCE_S:
+        if monotonic() - stopped_at >= _TIMEOUT_S:
             stopped_at = monotonic()
             stopped.append(number)
             raise Stopped(number)
@@ -66,11 +66,11 @@ class Held:
         ...  # is not broken off, whenever the signal comes
 
     Args:
-        patience_s: when one has waited for so long, the next one is delivered at once: the block is stuck.
+        timeout_s: when one has waited for this long, the next one is delivered at once: the block is stuck.
     """
 
-    def __init__(self, patience_s: float = _PATIENCE_S) -> None:
-        self._patience_s = patience_s
+    def __init__(self, timeout_s: float = _TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
         self._came: list[tuple[int, float]] = []
         self._then: Callable[[], object] | None = None
         self._before: dict[int, Any] = {}
@@ -104,7 +104,7 @@ class Held:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = monotonic()
-        if self._came and now - self._came[0][1] >= self._patience_s:
+        if self._came and now - self._came[0][1] >= self._timeout_s:
             self._let_go()
         self._came.append((number, now))
         if self._then and len(self._came) == 1:

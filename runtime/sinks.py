@@ -78,7 +78,7 @@ class RawMasks:
         self._stream = stream or sys.stdout.buffer
 
     def write(self, result: StreamResult) -> None:
-        """Write and flush, because somebody is waiting at the other end of the pipe."""
+        """Write and flush, because the other end of the pipe is waiting."""
         self._stream.write(result.mask.data)
         self._stream.flush()
 

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 NOMINAL_FPS = 25.0
 """For frames whose source states no rate."""
 
-PATIENCE_S = 60.0
+RECONNECT_S = 60.0
 """How long a camera may be away before its stream is given up."""
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 8.0
 _NETWORK_TIMEOUT_MS = 10_000
@@ -81,7 +81,7 @@ def open_source(text: str, size: tuple[int, int] | None = None) -> Source:
     path = Path(text)
     if text == "-":
         if size is None:
-            raise UserError("raw frames on stdin have no size of their own", try_="--source - --size 720x1280")
+            raise UserError("raw frames on stdin do not state their size", try_="--source - --size 720x1280")
         return _raw(sys.stdin.fileno(), *size)
     if text.isdecimal():
         return _camera(f"camera {text}", int(text), size)
@@ -275,9 +275,9 @@ def _reconnecting(name: str, connect: Callable[[], cv2.VideoCapture], capture: c
             log.warning("%s stopped after %d frames; connecting again", name, read)
             lost, delay = monotonic(), _FIRST_DELAY_S
             while image is None and not closed.wait(delay):
-                if monotonic() - lost > PATIENCE_S:
-                    raise Incomplete(f"{name} stopped after {read} frames and was away for {PATIENCE_S:.0f} s; "
-                                     "the frames so far are kept")
+                if monotonic() - lost > RECONNECT_S:
+                    raise Incomplete(f"{name} stopped after {read} frames and did not come back within "
+                                     f"{RECONNECT_S:.0f} s; the frames so far are kept")
                 delay = min(2 * delay, _LONGEST_DELAY_S)
                 capture = connect()
                 image = capture.read()[1] if capture.isOpened() else None

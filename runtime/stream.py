@@ -39,7 +39,7 @@ from runtime.tune import recall
 
 log = logging.getLogger(__name__)
 
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 """How long closing waits for a thread that sits in a decoder or an engine."""
 
 Refine = Callable[[Frame, npt.NDArray[Any], Mask], Mask]
@@ -200,9 +200,9 @@ class Stream:
         self.stop()
         for thread in self._threads:
             if thread.ident and thread is not threading.current_thread():
-                thread.join(_PATIENCE_S)
+                thread.join(_TIMEOUT_S)
                 if thread.is_alive():
-                    log.warning("%s is still busy after %.0f s and is left behind", thread.name, _PATIENCE_S)
+                    log.warning("%s is still busy after %.0f s and is left behind", thread.name, _TIMEOUT_S)
                     return  # it still uses the engine, which must not be released
         for segmenter in [] if self._lent else self._segmenters:
             segmenter.close()

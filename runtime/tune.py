@@ -83,7 +83,7 @@ def cores() -> int:
 
 def tune(artifact: Artifact, path: Path, engine: str | None = None, *, settings: Iterable[Setting] | None = None,
          rate: Callable[[list[Session], np.ndarray, float], float] | None = None) -> Tuning:
-    """Measure every setting in turns, round after round, so that a busy moment meets all of them alike.
+    """Measure every setting in turns, round after round, so that a busy moment affects all of them alike.
 
     Args:
         artifact: what the JSON says; a dynamic one is measured at its nominal size.

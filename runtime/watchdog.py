@@ -13,7 +13,7 @@ _EVERY_S = 1.0
 
 
 class Watchdog:
-    """A sink that tells systemd of the frames that came all the way; what hangs before or beside it is silence.
+    """A sink that reports finished frames to systemd; where the stream hangs, no report follows.
 
     Args:
         address: of systemd's socket, as it is in NOTIFY_SOCKET; "@" stands for the null byte of an abstract one.
@@ -45,5 +45,5 @@ class Watchdog:
 
 
 def notify_socket() -> str:
-    """Where systemd listens; "" where nobody does."""
+    """Where systemd listens; "" where it does not."""
     return os.environ.get("NOTIFY_SOCKET", "")

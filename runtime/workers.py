@@ -36,7 +36,7 @@ Opening = Callable[[], Work]
 TRIES = 3
 """How often a task is begun at most."""
 
-_PATIENCE_S = 10.0
+_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Outcome(Generic[Task]):
 
 
 class Worker(Protocol):
-    """One who works. Both futures fail with whatever tells that it is dead, and with nothing else.
+    """A process that works on tasks. Both futures fail only when it has died, with the reason.
 
     Attributes:
-        ready: the name of its machine, and why it cannot work there, "" where it can.
+        ready: the name of its machine, and why it cannot start there, "" where it can.
     """
 
     ready: Future[tuple[str, str]]
@@ -86,7 +86,7 @@ class Crew(Protocol):
     count: int
 
     def hire(self) -> Worker:
-        """One more, who may take his time to become ready."""
+        """One more, which may take a while to become ready."""
         ...
 
 
@@ -94,7 +94,7 @@ def spread(crew: Crew, tasks: deque[Task], tries: int = TRIES) -> Iterator[Outco
     """Do all tasks.
 
     Args:
-        crew: who does them.
+        crew: where its workers come from.
         tasks: taken from the left; more may be added between two outcomes. What failed comes again after all others.
         tries: how often a task is begun at most, be it that it fails or that its worker dies.
 
@@ -108,7 +108,7 @@ def spread(crew: Crew, tasks: deque[Task], tries: int = TRIES) -> Iterator[Outco
     coming: dict[Future[tuple[str, str]], Worker] = {}
     idle: list[tuple[Worker, str]] = []
     busy: dict[Future[tuple[Any, str]], tuple[Worker, str, Task, int]] = {}
-    stillborn = 0
+    failed_starts = 0
 
     def hire() -> None:
         worker = crew.hire()
@@ -125,7 +125,7 @@ def spread(crew: Crew, tasks: deque[Task], tries: int = TRIES) -> Iterator[Outco
             for future in wait([*coming, *busy], return_when=FIRST_COMPLETED).done:
                 dead = future.exception()
                 if future in coming:
-                    stillborn = _next_stillborn(future, stillborn, crew.count)
+                    failed_starts = _failed_starts(future, failed_starts, crew.count)
                     worker = coming.pop(future)
                     node = "" if dead else future.result()[0]
                 else:
@@ -165,16 +165,16 @@ def in_order(crew: Crew, tasks: Sequence[Any]) -> Iterator[Any]:
             following += 1
 
 
-def _next_stillborn(ready: Future[tuple[str, str]], stillborn: int, count: int) -> int:
-    """How many workers in a row have died before they were ready; raises where one says why, or it is hopeless."""
+def _failed_starts(ready: Future[tuple[str, str]], failed_starts: int, count: int) -> int:
+    """How many workers in a row have died before they were ready; raises where one says why, or after too many."""
     if dead := ready.exception():
-        if stillborn + 1 > TRIES * count:
-            raise Incomplete(f"{stillborn + 1} workers died before they had opened anything ({_in_short(dead)}); what "
+        if failed_starts + 1 > TRIES * count:
+            raise Incomplete(f"{failed_starts + 1} workers ended before they were ready ({_in_short(dead)}); what "
                              "was finished before is kept")
-        return stillborn + 1
+        return failed_starts + 1
     node, error = ready.result()
     if error:
-        raise Incomplete(f"a worker on {node} cannot work: {error}")
+        raise Incomplete(f"a worker on {node} could not start: {error}")
     return 0
 
 
@@ -184,7 +184,7 @@ def attempt(work: Work, task: Any) -> tuple[Any, str]:
         return work(task), ""
     except (EdgesegError, OSError) as error:
         return None, _in_short(error)
-    except Exception as error:  # a bug, or a library's: told with its place, and the others go on
+    except Exception as error:  # a bug, or a library's: reported with its place, and the others continue
         place = traceback.extract_tb(error.__traceback__)[-1]
         return None, f"{type(error).__name__}: {_in_short(error)} ({os.path.basename(place.filename)}:{place.lineno})"
 
@@ -241,7 +241,7 @@ class _Process:
             try:
                 future.set_result(self._pipe.recv())
             except (EOFError, OSError):
-                self._process.join(_PATIENCE_S)
+                self._process.join(_TIMEOUT_S)
                 future.set_exception(Incomplete(f"its process ended with code {self._process.exitcode}"))
 
         threading.Thread(target=receive, daemon=True).start()
@@ -249,7 +249,7 @@ class _Process:
 
     def end(self) -> None:
         self._process.terminate()
-        self._process.join(_PATIENCE_S)
+        self._process.join(_TIMEOUT_S)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()

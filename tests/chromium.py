@@ -12,7 +12,7 @@ import pytest
 
 FLAGS = ("--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")
-PATIENCE_S = 120
+TIMEOUT_S = 120
 """How long a loaded machine may take before a test gives up."""
 
 
@@ -29,15 +29,15 @@ def opened(profile: Path, *flags: str) -> Iterator[Any]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    browser.set_script_timeout(PATIENCE_S)
+    browser.set_script_timeout(TIMEOUT_S)
     try:
         yield browser
     finally:
         browser.quit()
 
 
-def wait(browser: Any, script: str, patience_s: float = PATIENCE_S) -> None:
+def wait(browser: Any, script: str, timeout_s: float = TIMEOUT_S) -> None:
     """Until a script returns something true."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(browser, patience_s, poll_frequency=0.1).until(lambda opened: opened.execute_script(script))
+    WebDriverWait(browser, timeout_s, poll_frequency=0.1).until(lambda opened: opened.execute_script(script))

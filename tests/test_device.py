@@ -67,7 +67,7 @@ def test_the_service_runs_a_command_that_there_is_and_ends_as_the_command_does(s
 
 
 def test_the_watchdog_waits_longer_than_a_camera_may_be_away(service):
-    assert int(service["WatchdogSec"]) > sources.PATIENCE_S
+    assert int(service["WatchdogSec"]) > sources.RECONNECT_S
 
 
 def test_the_service_may_see_cameras_and_write_nowhere_else(service):

@@ -1,4 +1,4 @@
-"""Artifacts that no engine of the machine ran: their size, and their accuracy where a reference could tell it."""
+"""Artifacts that no engine of the machine ran: their size, and their accuracy where a reference could evaluate it."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def label_map(name: str, classes: Sequence[str], ignore: int = IGNORE) -> LabelM
             unused.append(label)
     table[ignore] = IGNORE
     if len(unused) == len(named):
-        raise UserError(f"--labels {name} has no class of this network; it knows {', '.join(classes)}")
+        raise UserError(f"--labels {name} shares no class with this network; expected some of {', '.join(classes)}")
     return LabelMap(table, tuple(unused))
 
 

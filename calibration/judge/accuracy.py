@@ -12,7 +12,7 @@ import numpy.typing as npt
 from calibration.judge import bootstrap
 
 IGNORE = 255
-"""The usual label of pixels that nobody classified."""
+"""The usual label of pixels without a class."""
 
 BOUNDARY_WIDTH = 0.02
 """Width of the boundary band as a share of the frame's diagonal (Cheng et al., CVPR 2021, §4)."""
@@ -65,8 +65,8 @@ def boundary_counts(label: Mask, predicted: Mask, classes: int, ignore: int = IG
     """Pixels of each class that lie near its outline, in both masks and in either.
 
     Boundary IoU (Cheng et al., "Boundary IoU", CVPR 2021, equation 2) compares only the band of `BOUNDARY_WIDTH`
-    inside each outline. The frame's edge belongs to the outline, as in the authors' code; where a class meets pixels
-    that nobody labelled there is none, and those pixels do not count.
+    inside each outline. The frame's edge belongs to the outline, as in the authors' code; where a class borders on
+    pixels without a label there is none, and those pixels do not count.
 
     Args:
         label: [H, W], 0..classes-1 or `ignore`.

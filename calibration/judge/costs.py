@@ -42,7 +42,7 @@ def kernels(model: onnx.ModelProto, engine: str, frame: npt.NDArray[np.uint8]) -
     """
     profile = profiler(engine)
     if profile is None or GRAPHS not in engines()[engine].reads:
-        raise UserError(f"{engines()[engine].title} does not say what each of its kernels takes of such a graph; "
+        raise UserError(f"{engines()[engine].title} does not report the time of each kernel of such a graph; "
                         "expected an engine that does", try_="--engine onnx, or the same without --max-ms")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"

@@ -158,7 +158,7 @@ _RULES: dict[str, tuple[Callable[[_Graph], Iterator[Finding]], ...]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m calibration.judge.lint`."""
-    parser = cli.parser("calibration.judge.lint", "Say what in an INT8 ONNX file would break in which engine.",
+    parser = cli.parser("calibration.judge.lint", "List what would fail in an INT8 ONNX file, and in which engine.",
                         "python -m calibration.judge.lint out/lraspp-360x480-int8.onnx")
     parser.add_argument("model", type=Path, help="an .onnx file with Q/DQ pairs")
     return cli.run(_command, parser, argv)

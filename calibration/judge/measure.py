@@ -94,7 +94,7 @@ def read_held_out(data: Data, chosen: Chosen, artifact: Artifact, count: int) ->
         paths = evenly_spaced([path for path in image_paths(folder) if path not in used], count)
         held_out = HeldOut(tuple(path.name for path in paths), tuple(read_image(path) for path in paths))
     if not held_out.frames:
-        raise UserError(f"all {len(used)} images of {data.images} are calibrated on, none is left to judge by",
+        raise UserError(f"all {len(used)} images of {data.images} are calibrated on; expected some to evaluate on",
                         try_=f"--frames {max(len(used) * 3 // 4, 1)}")
     return held_out
 

@@ -96,7 +96,7 @@ def measure(quantised: Quantised, cache: Path, ray: str | None = None) -> Report
 
     Args:
         quantised: the network and the frames.
-        cache: a file for finished rows; an interrupted run goes on from there. Its name must hold a fingerprint of
+        cache: a file for finished rows; an interrupted run continues from there. Its name must hold a fingerprint of
             everything above.
         ray: the cluster to measure on; the report is the same to the last digit.
     """

@@ -30,7 +30,7 @@ from runtime.sessions import engines, open_session, readers
 from runtime.sessions.onnx import library
 
 ROUNDS = 30
-"""Interleaved rounds: every engine runs once in each, so that load from other processes meets all of them alike."""
+"""Interleaved rounds: every engine runs once in each, so that load from other processes affects all of them alike."""
 
 NOISE = 0.05
 """Ratios closer to 1 than this are called equal."""

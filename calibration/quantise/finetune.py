@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """What the trainer is told, as a JSON file.
+    """What the trainer is given, as a JSON file.
 
     Attributes:
         graph, out: float .onnx before and after.

@@ -27,7 +27,7 @@ def inspected(package: Path) -> list[str]:
         where = places.get(kind) or ("CPU only: " + CPU_ONLY[kind] if kind in CPU_ONLY else "")
         lines.append(f"{count:>6}  {kind:<28}{where}".rstrip())
     if not places:
-        lines.append("Which of them run on the Neural Engine only a Mac can tell (MLComputePlan): run this there.")
+        lines.append("Which of them run on the Neural Engine only a Mac can report (MLComputePlan): run this there.")
     return lines
 
 

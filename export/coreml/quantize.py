@@ -200,7 +200,8 @@ def _ranges_given(ranges: Mapping[str, Range]) -> Iterator[None]:
     finally:
         setattr(module, SEAM[1], original)
     if not asked:
-        raise UserError(f"coremltools {__version__} never asked for our activation ranges", try_=advice)
+        raise UserError(f"coremltools {__version__} did not use the activation ranges that were computed here",
+                        try_=advice)
 
 
 def quantised_weights(model: Any) -> Any:

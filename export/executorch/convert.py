@@ -102,7 +102,7 @@ def lowered(program: ExportedProgram) -> Program:
     (plan,) = made.executorch_program.execution_plan
     kernels = [f"{operator.name}.{operator.overload}".rstrip(".") for operator in plan.operators]
     if missing := sorted(set(kernels) - set(library()[0]._get_operator_names())):
-        raise UserError(f"ExecuTorch has no kernel for {', '.join(missing)}; expected operators that it has",
+        raise UserError(f"ExecuTorch has no kernel for {', '.join(missing)}; expected operators that it supports",
                         try_="python -m export.onnx, or a network without them")
     return Program(made.buffer, len(plan.delegates), _counted(plan, kernels))
 

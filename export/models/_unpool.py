@@ -1,8 +1,8 @@
 """Max pooling that remembers where its maxima were, and the unpooling that puts values back there.
 
 `nn.MaxUnpool2d` scatters by index, which TensorRT, Core ML and LiteRT do not have. Over windows of 2x2 the same is
-said by four maps of zeros and ones and products with them, in operators that every engine has; the results are equal,
-ties included (the first of equal cells counts, in reading order, as in torch).
+expressed by four maps of zeros and ones and products with them, in operators that every engine has; the results are
+equal, ties included (the first of equal cells counts, in reading order, as in torch).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def pool(x: Tensor) -> tuple[Tensor, Tensor]:
         float [N, C, h, w], and float [N, C, 4, h, w] with a one for the window's cell (in reading order) that is
         its maximum and zeros for the others.
     """
-    highest = F.max_pool2d(x, 2, 2)  # the stride said: Core ML's converter has no default
+    highest = F.max_pool2d(x, 2, 2)  # the stride is explicit: Core ML's converter has no default
     left = torch.ones_like(highest)  # for cells after this one: whether no cell before was the maximum
     places = []
     for row, column in ((0, 0), (0, 1), (1, 0)):

@@ -3,8 +3,8 @@
 Paszke, Chaurasia, Kim, Culurciello: "ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation",
 2016 (https://arxiv.org/abs/1606.02147): §3 and table 1 the network, figure 2 the bottleneck. Computation as in
 github.com/davidtvs/PyTorch-ENet (`models/enet.py`), the best-known port of the authors' Lua code: PReLU with one slope
-per layer in the encoder, ReLU in the decoder. `REFERENCE` translates its names. Its unpooling by index is said here in
-operators that every engine has (`export.models._unpool`).
+per layer in the encoder, ReLU in the decoder. `REFERENCE` translates its names. Its unpooling by index is expressed
+here in operators that every engine has (`export.models._unpool`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Badrinarayanan, Kendall, Cipolla: "SegNet: A Deep Convolutional Encoder-Decoder 
 PAMI 2017 (https://arxiv.org/abs/1511.00561): §3 and figure 2. As in the authors' Caffe network, each of the 26
 convolutions but the last has a batch norm and a ReLU. `REFERENCE` translates the names of delta-onera/segnet_pytorch,
 the port that is this network; the one in pytorch-semseg has a batch norm and a ReLU over its logits. Unpooling by
-index is said here in operators that every engine has (`export.models._unpool`).
+index is expressed here in operators that every engine has (`export.models._unpool`).
 """
 
 from __future__ import annotations

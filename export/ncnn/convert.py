@@ -31,10 +31,10 @@ def ncnn_from_torch(wanted: Request, folder: Path) -> None:
     """
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="edgeseg-") as temporary:
-        told = _converted(wanted, Path(temporary))
+        last_line = _converted(wanted, Path(temporary))
         for name in (PARAM, BIN):
             if not (made := Path(temporary, name)).is_file():
-                raise UserError(f"pnnx refuses {wanted.spec.name} ({told}); expected operators that it knows",
+                raise UserError(f"pnnx refuses {wanted.spec.name} ({last_line}); expected operators that it supports",
                                 try_=f"python -m export.onnx {wanted.spec.name}")
             shutil.copyfile(made, folder / name)
     if unknown := sorted(kind for kind in layers(folder) if library().layer_to_index(kind) < 0):
@@ -43,7 +43,7 @@ def ncnn_from_torch(wanted: Request, folder: Path) -> None:
 
 
 def _converted(wanted: Request, folder: Path) -> str:
-    """Trace, run pnnx in `folder`, and return the last line that it said."""
+    """Trace, run pnnx in `folder`, and return the last line of its output."""
     import pnnx
     import torch
 

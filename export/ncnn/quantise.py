@@ -133,7 +133,7 @@ def int8_from_float(folder: Path, seen: Mapping[str, Magnitudes], out: Path) -> 
         lines.append(str(layer))
     if at != stored.size:
         raise UserError(f"{folder / BIN} holds {stored.size} values, its layers account for {at}; expected a network "
-                        "whose layers are known here", try_="--precision fp16")
+                        "whose layers INT8 supports", try_="--precision fp16")
     out.mkdir(parents=True)
     (out / PARAM).write_text("\n".join(lines) + "\n", encoding="utf-8")
     (out / BIN).write_bytes(b"".join(part.tobytes() for part in parts))
@@ -147,7 +147,7 @@ def _stored(layer: NcnnLayer) -> int:
     if layer.kind in PLAIN:
         return PLAIN[layer.kind](layer)
     if layer.kind not in SILENT:
-        raise UserError(f"INT8 for ncnn does not know how {layer.kind} stores its weights ({layer.name})",
+        raise UserError(f"INT8 for ncnn does not support weights as {layer.kind} stores them ({layer.name})",
                         try_="--precision fp16")
     return 0
 

@@ -123,7 +123,7 @@ def onnx_from_file(wanted: Request) -> onnx.ModelProto:
 
     assert isinstance(wanted.network, OnnxNetwork)
     if wanted.dynamic:
-        raise UserError("--dynamic was asked for an ONNX file, whose own size holds", try_="leave --dynamic out")
+        raise UserError("--dynamic was received for an ONNX file, which keeps its own size", try_="leave --dynamic out")
     return onnx_from_onnx(wanted.network, wanted.spec, wanted.output)
 
 

@@ -19,9 +19,9 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         result, agrees = onnxsim.simplify(model, check_n=0)
     except Exception as error:  # onnxsim raises whatever its C++ core throws
         raise GateFailed(f"onnxsim {onnxsim.__version__} cannot simplify the graph ({str(error).splitlines()[0]})",
-                         try_="--no-simplify, which goes on with the graph as torch wrote it") from error
+                         try_="--no-simplify, which keeps the graph as torch wrote it") from error
     if not agrees:
         raise GateFailed(f"onnxsim {onnxsim.__version__} changed the graph's results",
-                         try_="--no-simplify, which goes on with the graph as torch wrote it")
+                         try_="--no-simplify, which keeps the graph as torch wrote it")
     simpler: onnx.ModelProto = result
     return simpler

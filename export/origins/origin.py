@@ -38,7 +38,7 @@ class Origin:
     """One network and where it comes from; `export.origins.find` makes it from a name.
 
     Attributes:
-        spec: what it is. Counts are 0 where nobody declared any.
+        spec: what it is. Counts are 0 where none are declared.
         build: number of classes → the module with random weights.
         stated_in: where a person stated what the network expects, which is then held against what it returns; empty
             for the networks of `export/models/`, whose declarations a contract test holds.

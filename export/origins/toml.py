@@ -96,7 +96,7 @@ def split(name: str) -> tuple[str, Path | None]:
 
 
 def spec(target: str, path: Path, found: ModelSpec | None = None) -> ModelSpec:
-    """The spec of the network `target`, as the TOML at `path` describes it; its counts are 0, for nobody declared any.
+    """The spec of the network `target`, as the TOML at `path` describes it; its counts are 0, as none are declared.
 
     Args:
         target: what to load.

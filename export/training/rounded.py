@@ -159,7 +159,7 @@ def _max_pool(inputs: list[Any], attributes: Attributes) -> Tensor:
 
 def _cast(inputs: list[Any], attributes: Attributes) -> Tensor:
     if attributes["to"] != TensorProto.FLOAT:
-        raise UserError("the graph ends in whole numbers, through which nothing can be learnt",
+        raise UserError("the graph ends in integers, which have no gradient",
                         try_="python -m export.onnx NAME --output low")
     return inputs[0].float()  # type: ignore[no-any-return]
 

@@ -8,9 +8,9 @@ what is kept. `--weights` starts from a checkpoint in place of random numbers: a
 own data. No epoch is chosen by its score: the last one counts, so that the score on `val` stays a measurement.
 
 DIR gets NAME.safetensors (fp16) and its record NAME.json, a log NAME.jsonl, a curve NAME.png, and NAME.state.pt, from
-which `--resume` goes on after a kill: with the same outcome as an unbroken run, because everything random is drawn
-from (seed, epoch, sample). Resumed with other --epochs, the rate goes on along the new schedule, and the record says
-so.
+which `--resume` continues after a kill, with the same outcome as an unbroken run, because everything random is drawn
+from (seed, epoch, sample). Resumed with other --epochs, the rate follows the new schedule from there, and the record
+says so.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_argument("name", help="network, as `python -m export.models` lists them")
     command.add_argument("--data", required=True, metavar="DIR", help="holds train/ and val/, each images/ and labels/")
     command.add_argument("--out", default="build/train", metavar="DIR", help="where everything goes")
-    command.add_argument("--resume", action="store_true", help="go on from the state in --out")
+    command.add_argument("--resume", action="store_true", help="continue from the state in --out")
     command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to train")
     command.add_argument("--threads", type=cli.natural, default=0, metavar="N", help="CPU threads; 0 lets torch decide")
     command.add_argument("--no-compile", action="store_true",

@@ -209,7 +209,7 @@ def _activation_bytes(log: Any) -> int | None:
 
 
 def _check_header(trt: Any, log: Any, plan: bytes) -> None:
-    """A plan whose header TensorRT-RTX does not know again must not be written."""
+    """A plan whose header TensorRT-RTX does not recognise must not be written."""
     problem = header_problem(trt, trt.Runtime(log), plan)
     if problem in ("MALFORMED_ENGINE", "VERSION_MISMATCH"):
         raise UserError(f"{trt.__name__} {trt.__version__} does not recognise the plan that it built ({problem})",
@@ -220,7 +220,7 @@ def _check_header(trt: Any, log: Any, plan: bytes) -> None:
 def _interruptible(trt: Any, config: Any) -> Iterator[None]:
     """Show the build's progress on a terminal, and let Ctrl-C or SIGTERM stop it where the builder allows (an exception
     thrown through C++ would end the process)."""
-    hold = Held(patience_s=math.inf)
+    hold = Held(timeout_s=math.inf)
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

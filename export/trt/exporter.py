@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Size = tuple[int, int]
 
 NOT_EXECUTED = Judged.BUILT.value
-"""Said where no GPU has run the plan."""
+"""Stated where no GPU has run the plan."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _check_plan(plan: BuiltPlan, wanted: Artifact, name: str) -> None:
     if found != expected:
         raise GateFailed(f"the network that TensorRT read has the tensors {found}; the artifact's are {expected}")
     if name.encode() not in plan.data:
-        raise GateFailed("the plan does not hold the network's name, by which it is told apart; nothing was written")
+        raise GateFailed("the plan does not hold the network's name, which identifies it; nothing was written")
 
 
 def _summary(path: Path, artifact: Artifact, plan: BuiltPlan, library: Library, gpu: Gpu | str) -> str:

@@ -1,4 +1,4 @@
-"""What is in a TensorRT network or plan, layer by layer, as far as it can be told."""
+"""What is in a TensorRT network or plan, layer by layer, as far as TensorRT reports it."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def choose(runtime: str, sm: Sequence[int], gpu: Gpu | str) -> Library:
     if runtime == "trt" or (runtime == "auto" and not sm and isinstance(gpu, Gpu) and _installed("tensorrt")):
         if sm:
             raise UserError("--sm was received together with --runtime trt, which builds for the GPU at hand",
-                            try_="--runtime rtx, or leave --sm away")
+                            try_="--runtime rtx, or leave --sm out")
         asked = "--runtime asks for it"
         return _tensorrt(gpu, asked if runtime == "trt" else f"it is installed and there is a GPU ({gpu})")
     if runtime == "auto" and not _installed("tensorrt_rtx"):

@@ -8,7 +8,7 @@ from runtime.loopback import is_loopback
 
 
 def address(text: str) -> tuple[str, int]:
-    """Parse "HOST:PORT", "HOST" or "PORT"; port 8443, or 8000 on loopback, where none is said."""
+    """Parse "HOST:PORT", "HOST" or "PORT"; port 8443, or 8000 on loopback, where none is given."""
     host, colon, port = text.rpartition(":")
     if not colon:
         host, port = ("127.0.0.1", text) if text.isdecimal() else (text, "")

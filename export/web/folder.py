@@ -92,7 +92,7 @@ def check_out(out: Path) -> None:
         UserError: `out` is a file, or holds something and no page of ours.
     """
     if out.exists() and not (out.is_dir() and ((out / PAGE).is_file() or not any(out.iterdir()))):
-        raise UserError(f"{out} is there already and is no page of ours; expected an empty or new folder",
+        raise UserError(f"{out} exists and was not written by python -m export.web; expected an empty or new folder",
                         try_=f"--out {out / 'web'}")
 
 
@@ -111,7 +111,7 @@ def _offline(folder: Path, network: str) -> list[str]:
 
 
 def _version(folder: Path) -> str:
-    """A name for what the folder holds, by which the service worker tells one state from the next."""
+    """A name for what the folder holds, by which the service worker notices a new state."""
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
         if file.is_file():

@@ -26,7 +26,7 @@ FRAME, EXPECTED = "proof.png", "expected.png"
 
 @dataclass(frozen=True)
 class Proof:
-    """What the page is told.
+    """What the page is given.
 
     Attributes:
         frame: PNG, half as large again as the network's input, so that resizing and the exact mask take part.
@@ -93,7 +93,7 @@ def check(artifact: Artifact) -> None:
         raise UserError(f"{artifact.file} returns a class map; the page makes the exact mask itself, from logits",
                         try_=f"python -m export.onnx {artifact.name} --output low")
     if artifact.preprocess.interpolation.value != "linear":
-        raise UserError(f"{artifact.file} wants frames resized by {artifact.preprocess.interpolation.value!r}; the "
+        raise UserError(f"{artifact.file} expects frames resized by {artifact.preprocess.interpolation.value!r}; the "
                         "page resizes linearly and would give other masks than the runtime",
                         try_="a network with interpolation = \"linear\"")
     if artifact.precision not in GATES:

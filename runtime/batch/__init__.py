@@ -6,6 +6,6 @@
     items.py            cut.py                               worker.py, masks.py               driver.py, manifest.py
 
 Everything is written under the folder or bucket of `--out` (`store.py`), each file whole or not there. A segment whose
-record is there is finished, whoever made it; so a run that broke off goes on where it was, and one that a segment is
+record is there is finished, whoever made it; so a run that broke off continues where it was, and one that a segment is
 given to twice, as its first worker was thought dead, writes the same files again.
 """

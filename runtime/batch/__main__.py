@@ -24,7 +24,7 @@ _SHOWN = 20
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse and run."""
-    parser = cli.parser("runtime.batch", "Segment many videos and folders of images; run again to go on.",
+    parser = cli.parser("runtime.batch", "Segment many videos and folders of images; run again to continue.",
                         "python -m runtime.batch out/lraspp-360x480-fp32.onnx --source videos --out masks")
     parser.add_argument("artifact", type=Path, help="an engine file or its JSON")
     parser.add_argument("--source", required=True, nargs="+", metavar="SOURCE", help="folders (searched deeply), "

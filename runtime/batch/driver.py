@@ -19,7 +19,7 @@ from runtime.batch.worker import BatchJob, Cut, SegmentRecord
 from runtime.workers import Crew, Outcome, spread
 
 _BETWEEN_LINES_S = 30.0
-"""How often progress is told where there is no terminal."""
+"""How often progress is reported where there is no terminal."""
 
 
 @dataclass

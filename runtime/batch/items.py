@@ -109,7 +109,7 @@ def _listed(source: str) -> tuple[str, list[tuple[str, str]]]:
 def _existing(place: str, pattern: str) -> list[tuple[str, str]]:
     found = list(store_at(place).find(pattern))
     if not found and "*" in pattern:
-        raise UserError(f"nothing of {place}/{pattern} is there; expected files where the list names them")
+        raise UserError(f"no file matches {place}/{pattern}; expected files where the list names them")
     return found or [(pattern, "")]  # a video that is not there is an item that fails, and the others go on
 
 

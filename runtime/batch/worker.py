@@ -102,7 +102,7 @@ def opened(job: BatchJob) -> Callable[[Item | Segment], Cut | SegmentRecord]:
     except OSError:
         same = False
     if not same:
-        raise UserError(f"{job.out} is another place on this machine; expected a folder that all nodes share, or a URL",
+        raise UserError(f"{job.out} is not shared with this machine; expected a folder that all nodes share, or a URL",
                         try_="--out with a folder on a shared disk, or s3://…")
     path = job.artifact.unpacked() if isinstance(job.artifact, Parcel) else job.artifact
     segmenter = Segmenter.open(path, threads=job.threads, engine=job.engine)

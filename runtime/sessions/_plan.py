@@ -1,4 +1,4 @@
-"""What a TensorRT plan says of itself, and what this machine says to it: shared by the builder and the session."""
+"""What a TensorRT plan states, and whether this machine can run it: shared by the builder and the session."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEADER_PROBLEMS = {
 
 
 def plan_name(artifact: Artifact) -> str:
-    """What is written into a plan as its network's name, so that plan and JSON can be told to belong together.
+    """What is written into a plan as its network's name, so that it can be checked that plan and JSON belong together.
 
     TensorRT allows 128 characters. They hold the network's name, the precision, and a digest of the whole JSON except
     what is only known once the plan exists: its file name and hash, the verification, and the builder's details.
@@ -42,7 +42,7 @@ def plan_name(artifact: Artifact) -> str:
 
 @dataclass(frozen=True)
 class Details:
-    """What is used here of what an artifact's JSON says of how its plan was built.
+    """What is used here of an artifact's JSON: how its plan was built.
 
     Attributes:
         library: the module that built it, and opens it.
@@ -64,7 +64,7 @@ def details(artifact: Artifact) -> Details:
     try:
         return decoded(Details, dict(artifact.details), whole=False, part=True)
     except ValueError as error:
-        raise UserError(f"the JSON beside {artifact.file} says of its plan: {error}",
+        raise UserError(f"the JSON beside {artifact.file} does not describe its plan: {error}",
                         try_=f"python -m export.trt {artifact.name}") from error
 
 
@@ -93,17 +93,17 @@ def check_machine(artifact: Artifact, plan: Path, trt: Any, gpu: Gpu) -> None:
     """Plans of TensorRT fit one version and one compute capability; those of TensorRT-RTX know themselves."""
     if trt.__name__ == "tensorrt_rtx":
         return
-    said = details(artifact)
-    if said.version.split(".")[:3] != trt.__version__.split(".")[:3]:
-        raise UserError(f"{plan.name} was built with TensorRT {said.version}, here is {trt.__version__}",
+    stated = details(artifact)
+    if stated.version.split(".")[:3] != trt.__version__.split(".")[:3]:
+        raise UserError(f"{plan.name} was built with TensorRT {stated.version}, this machine has {trt.__version__}",
                         try_=f"python -m export.trt {artifact.name}, on this machine")
-    if gpu.sm not in said.compute_capabilities:
-        raise UserError(f"{plan.name} was built for compute capability {', '.join(said.compute_capabilities)}, "
+    if gpu.sm not in stated.compute_capabilities:
+        raise UserError(f"{plan.name} was built for compute capability {', '.join(stated.compute_capabilities)}, "
                         f"{gpu.name} has {gpu.sm}", try_=f"python -m export.trt {artifact.name}, on this machine")
 
 
 def log_of(trt: Any) -> Any:
-    """A logger for TensorRT that keeps what it is told, as (severity, text) in `lines`, and prints nothing."""
+    """A logger for TensorRT that keeps what it is given, as (severity, text) in `lines`, and prints nothing."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -125,7 +125,7 @@ def log_of(trt: Any) -> Any:
 def header_problem(trt: Any, runtime: Any, plan: bytes) -> str:
     """Why TensorRT-RTX refuses a plan, from its header alone; "" where it does not, or where it cannot be asked.
 
-    Without a driver only damage and another version can be told: the rest of the header's check needs the GPU.
+    Without a driver only damage and another version are recognised: the rest of the header's check needs the GPU.
     """
     if not hasattr(trt, "EngineInvalidityDiagnostics"):
         return ""

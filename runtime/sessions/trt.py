@@ -65,7 +65,7 @@ class TrtSession:
         self._cache = _RuntimeCache(artifact, gpu) if self._details.library == "tensorrt_rtx" else None
         self._context = self._cache.context(self._engine) if self._cache else self._engine.create_execution_context()
         if self._context is None:
-            raise UserError(f"{plan.name} leaves no room on {gpu.name} ({self._log.last()})",
+            raise UserError(f"{plan.name} needs more memory than {gpu.name} has free ({self._log.last()})",
                             try_="close what else runs on the GPU, or export with a smaller --size")
         self._stream = cuda.call(self._cuda.cudaStreamCreate)
         self._buffers: tuple[cuda.Buffer, ...] = ()
@@ -81,7 +81,7 @@ class TrtSession:
                 raise
 
     def _opened(self, artifact: Artifact, plan: Path, gpu: cuda.Gpu) -> Any:
-        """Deserialise, and compare what the plan says of itself with the JSON."""
+        """Deserialise, and compare the name in the plan with the JSON."""
         data = plan.read_bytes()
         self._runtime = self._trt.Runtime(self._log)
         if problem := header_problem(self._trt, self._runtime, data):
@@ -94,7 +94,7 @@ class TrtSession:
             raise UserError(f"{self._trt.__name__} {self._trt.__version__} cannot open {plan.name} "
                             f"({self._log.last()})", try_=f"python -m export.trt {artifact.name}, on this machine")
         if engine.name != plan_name(artifact):
-            raise UserError(f"{plan.name} says of itself {engine.name!r}, its JSON makes it {plan_name(artifact)!r}: "
+            raise UserError(f"{plan.name} holds the name {engine.name!r}, its JSON expects {plan_name(artifact)!r}: "
                             "they do not belong together", try_=f"python -m export.trt {artifact.name}")
         hold_against_engine(artifact, *_ports(self._trt, engine))
         return engine

@@ -51,7 +51,7 @@ def test_artifact_is_counted_by_hand_formulas_and_its_row_kept(
 def test_size_that_an_artifact_cannot_take_is_the_users_mistake(
         engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(engine), "--size", "64x64"]) == 2
-    assert "is for 32x48 only" in capsys.readouterr().err
+    assert "takes 32x48 only" in capsys.readouterr().err
 
 
 def test_all_counts_every_listed_network_and_says_its_share_of_what_was_published(

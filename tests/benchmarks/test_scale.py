@@ -64,7 +64,7 @@ def test_the_clock_starts_when_all_workers_are_ready(monkeypatch):
 
 
 def test_a_worker_that_cannot_work_or_dies_leaves_no_figure():
-    with pytest.raises(Incomplete, match="cannot work: no engine"):
+    with pytest.raises(Incomplete, match="could not start: no engine"):
         Hired(Crew(Stand(error="no engine")))
     with pytest.raises(Incomplete, match="a segment failed: its worker died: gone"):
         frames_per_second(Crew(Stand(dies=True)), ["a"])

@@ -14,7 +14,7 @@ import pytest
 from tests import colours
 from tests.conftest import ROOT
 
-PATIENCE_S = 120 * int(os.environ.get("EDGESEG_PATIENCE", "1"))
+TIMEOUT_S = 120 * int(os.environ.get("EDGESEG_PATIENCE", "1"))
 """An emulated machine takes more of it."""
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -31,7 +31,7 @@ def command() -> Command:
     """`python -m runtime ...` in a process of its own, where exit codes, limits and signals are real."""
 
     def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "runtime", *map(str, arguments)], cwd=ROOT, timeout=PATIENCE_S,
+        return subprocess.run([sys.executable, "-m", "runtime", *map(str, arguments)], cwd=ROOT, timeout=TIMEOUT_S,
                               capture_output=True, text=True, **options)
 
     return run

@@ -95,13 +95,13 @@ def archive(*files):
 
 @pytest.mark.parametrize("name", ["masks/../x", "../x", "/x", "elsewhere/x", "masks/a/b", "masks/.x", "masks", "x"])
 def test_a_board_can_write_nowhere_but_where_it_was_asked_to(tmp_path, name):
-    with pytest.raises(Incomplete, match="nobody asked for"):
+    with pytest.raises(Incomplete, match="was not requested"):
         errand._receive(archive(("masks/1.png", tarfile.REGTYPE), (name, tarfile.REGTYPE)), {"masks": tmp_path / "m"})
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == ["m/1.png"]
 
 
 def test_a_link_from_a_board_is_refused(tmp_path):
-    with pytest.raises(Incomplete, match="nobody asked for"):
+    with pytest.raises(Incomplete, match="was not requested"):
         errand._receive(archive(("masks/1.png", tarfile.SYMTYPE)), {"masks": tmp_path})
 
 
@@ -158,7 +158,7 @@ def test_when_the_connection_is_gone_the_command_ends_and_nothing_stays(home, en
     code, _ = carry.prepare(HERE)
     (home / code / "endless.py").write_text(ENDLESS)
     for name, patience, hurry in (("board", "SILENCE_S = 15, 60", "SILENCE_S = 15, 2"),
-                                  ("errand", "PATIENCE_S = 20.0", "PATIENCE_S = 1.0")):
+                                  ("errand", "FINISH_S = 20.0", "FINISH_S = 1.0")):
         text = (home / code / "runtime" / f"{name}.py").read_text()
         assert patience in text
         (home / code / "runtime" / f"{name}.py").write_text(text.replace(patience, hurry))

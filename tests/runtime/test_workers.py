@@ -98,7 +98,7 @@ def test_workers_that_die_at_birth_are_replaced_until_it_is_hopeless():
 
 def test_what_a_worker_cannot_open_ends_the_run_with_its_reason_and_all_workers():
     crew = Fake(unable="there is no engine")
-    with pytest.raises(Incomplete, match=r"a worker on node \d cannot work: there is no engine"):
+    with pytest.raises(Incomplete, match=r"a worker on node \d could not start: there is no engine"):
         list(spread(crew, deque(range(3))))
     assert crew.ended == 2
 

@@ -54,7 +54,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Text:
-    """A string constant, told apart from a name."""
+    """A string constant, as opposed to a name."""
 
     value: str
 
@@ -80,8 +80,8 @@ class MilProgram:
 
 def unknown(what: str) -> UserError:
     """The error for something that an ML program may hold and this evaluator cannot compute."""
-    return UserError(f"{what} is unknown to the reference evaluator, so nothing can be said about the package",
-                     try_="python -m export.onnx NAME; or teach it to export/coreml/reference/, with a test")
+    return UserError(f"{what} is not implemented in the reference evaluator, so the package cannot be verified",
+                     try_="python -m export.onnx NAME; or add it to export/coreml/reference/, with a test")
 
 
 def read_package(package: Path) -> MilProgram:

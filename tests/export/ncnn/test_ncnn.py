@@ -184,7 +184,7 @@ def test_int8_without_frames_is_refused_before_any_work(artifact, tmp_path):
 
 
 @pytest.mark.parametrize(("line", "message"), [
-    ("PReLU extra 1 1 out0 out1 0=4", r"does not know how PReLU stores its weights \(extra\)"),
+    ("PReLU extra 1 1 out0 out1 0=4", r"does not support weights as PReLU stores them \(extra\)"),
     ("MemoryData extra 0 1 out1 0=4", "values, its layers account for")])
 def test_weights_of_another_form_are_no_ground_for_int8(converted, tmp_path, line, message):
     folder = shutil.copytree(converted("fp32"), tmp_path / "ncnn")

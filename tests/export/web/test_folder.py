@@ -47,7 +47,7 @@ def test_folder_without_webgpu_is_made_again_over_the_old_one_and_says_so(tmp_pa
 def test_nobody_elses_folder_is_replaced(tmp_path, no_engine, capsys):
     made = colours.artifact(tmp_path / "made", (32, 48))
     assert main([str(made), "--out", str(made.parent)]) == 2
-    assert "is no page of ours" in capsys.readouterr().err
+    assert "was not written by python -m export.web" in capsys.readouterr().err
     assert made.exists()
 
 

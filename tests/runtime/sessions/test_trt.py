@@ -127,7 +127,7 @@ def test_a_cache_of_another_driver_is_reported_and_replaced(opened, tmp_path, ca
     (ARTIFACT, FakeCuda(), {"opens": False}, r"cannot open tiny\.plan \(Serialization assertion failed\)"),
     (ARTIFACT, FakeCuda(), {"says": "unnamed network 0"}, "do not belong together"),
     (ARTIFACT, FakeCuda(cudaMalloc=Code.cudaErrorMemoryAllocation), {}, r"no memory left \(cudaMalloc 72 bytes\)"),
-    (NATIVE, FakeCuda(sm=(8, 7)), {"name": "tensorrt", "version": "10.7.0"}, r"built with TensorRT 10\.3\.0, here is"),
+    (NATIVE, FakeCuda(sm=(8, 7)), {"name": "tensorrt", "version": "10.7.0"}, r"TensorRT 10\.3\.0, this machine"),
     (NATIVE, FakeCuda(), {"name": "tensorrt", "version": "10.3.0"}, r"capability 8\.7, Fake RTX has 8\.9"),
 ])
 def test_what_cannot_run_here_is_one_line_with_the_next_command(opened, artifact, gpu, library, message):
