@@ -25,7 +25,7 @@ EXPECTED = re.compile(r"\bexpected\b|\bknown: |\b(takes?|needs?|reads|knows|open
 """Words that say what would have been right, or what became of the work."""
 
 
-class Said(NamedTuple):
+class Raised(NamedTuple):
     """One place that raises."""
 
     place: str
@@ -46,36 +46,37 @@ def text(node: ast.expr) -> list[str]:
     return [f"{{{ast.unparse(node)}}}"]
 
 
-def errors_in(path: Path) -> Iterator[Said]:
+def errors_in(path: Path) -> Iterator[Raised]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS and node.args:
             tries = [part for word in node.keywords if word.arg == "try_" for part in text(word.value)]
             for what in text(node.args[0]):
                 place = f"{path.relative_to(ROOT)}:{node.lineno}"
-                yield Said(place, node.func.id, what, " / ".join(filter(None, tries)))
+                yield Raised(place, node.func.id, what, " / ".join(filter(None, tries)))
 
 
-SAID = [said for package in PACKAGES
-        for path in sorted((ROOT / package).rglob("*.py")) for said in errors_in(path)]
+RAISED = [error for package in PACKAGES
+          for path in sorted((ROOT / package).rglob("*.py")) for error in errors_in(path)]
 
 
 def test_the_table_of_all_errors_for_reading_aloud():
     print(f"\n{'where':46}{'kind':12} what → what to try")
-    for said in SAID:
-        print(f"{said.place:46}{said.kind:12} {said.what}" + (f" → {said.try_}" if said.try_ else ""))
-    assert len(SAID) > 200  # fewer means that the reading above has gone blind
-    assert {said.kind for said in SAID} >= {"UserError", "GateFailed", "Incomplete", "StageFailed", "CudaError"}
+    for error in RAISED:
+        print(f"{error.place:46}{error.kind:12} {error.what}" + (f" → {error.try_}" if error.try_ else ""))
+    assert len(RAISED) > 200  # fewer means that the reading above has missed places
+    assert {error.kind for error in RAISED} >= {"UserError", "GateFailed", "Incomplete", "StageFailed", "CudaError"}
 
 
 def test_a_users_error_says_what_was_expected_or_what_to_type_next():
-    assert [said for said in SAID if said.kind in ("UserError", "CudaError") and not PASSED_ON.search(said.what)
-            and not said.try_ and not EXPECTED.search(said.what)] == []
+    assert [error for error in RAISED if error.kind in ("UserError", "CudaError") and not PASSED_ON.search(error.what)
+            and not error.try_ and not EXPECTED.search(error.what)] == []
 
 
 def test_no_error_ends_in_a_full_stop_because_the_next_command_follows_one():
-    assert [said for said in SAID if said.what.endswith((".", "!", " ")) or said.try_.endswith((".", "!", " "))] == []
+    ends = (".", "!", " ")
+    assert [error for error in RAISED if error.what.endswith(ends) or error.try_.endswith(ends)] == []
 
 
 def test_errors_begin_with_what_was_received_and_judge_nobody():
     judging = re.compile(r"^(error|failed)\b|\b(please|sorry|oops|invalid|illegal|unable to)\b", re.IGNORECASE)
-    assert [said for said in SAID if judging.search(said.what)] == []
+    assert [error for error in RAISED if judging.search(error.what)] == []

@@ -122,28 +122,28 @@ def _preprocess(folder: Path, config: Any) -> Preprocess:
     """Size and normalisation from the image processor's file; without one, the configuration's size and ImageNet's."""
     path = folder / "preprocessor_config.json"
     try:
-        said = decoded(ImageProcessor, parsed(read(path)), whole=False, part=True) if path.is_file() else None
+        stated = decoded(ImageProcessor, parsed(read(path)), whole=False, part=True) if path.is_file() else None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); expected what save_pretrained wrote") from error
     edge = getattr(config, "image_size", None)
     size = _size(edge or 512)
-    if said is None:
+    if stated is None:
         return Preprocess(size)
-    chosen = said.crop_size if said.do_center_crop else said.size
+    chosen = stated.crop_size if stated.do_center_crop else stated.size
     size = _size(chosen) if chosen and not isinstance(edge, int) else size
     default = Preprocess(size)
-    mean, std = (said.image_mean or default.mean, said.image_std or default.std)
-    if not said.do_normalize or (said.do_flip_channel_order and said.image_mean is None):
+    mean, std = (stated.image_mean or default.mean, stated.image_std or default.std)
+    if not stated.do_normalize or (stated.do_flip_channel_order and stated.image_mean is None):
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return Preprocess(size, mean, std, "bgr" if said.do_flip_channel_order else "rgb")
+    return Preprocess(size, mean, std, "bgr" if stated.do_flip_channel_order else "rgb")
 
 
-def _size(said: Any) -> tuple[int, int]:
+def _size(stated: Any) -> tuple[int, int]:
     """(H, W) of any of the forms in which a processor or a configuration has it."""
-    if isinstance(said, Mapping):
-        edge = said.get("shortest_edge", 512)
-        return said.get("height", edge), said.get("width", edge)
-    return (said, said) if isinstance(said, int) else (said[0], said[1])
+    if isinstance(stated, Mapping):
+        edge = stated.get("shortest_edge", 512)
+        return stated.get("height", edge), stated.get("width", edge)
+    return (stated, stated) if isinstance(stated, int) else (stated[0], stated[1])
 
 
 def _line(error: Exception) -> str:

@@ -86,11 +86,11 @@ def split(name: str) -> tuple[str, Path | None]:
     if not name.endswith(".toml"):
         return name, None
     stated = Path(name)
-    said = _read(stated)
-    if said.builder:
-        return said.builder, stated
-    if said.onnx:
-        return str(stated.parent / said.onnx), stated
+    given = _read(stated)
+    if given.builder:
+        return given.builder, stated
+    if given.onnx:
+        return str(stated.parent / given.onnx), stated
     raise UserError(f'{name} names no network; expected a line builder = "package.module:function" or '
                     'onnx = "file.onnx"', try_=f"package.module:function --spec {name}")
 
@@ -106,12 +106,12 @@ def spec(target: str, path: Path, found: ModelSpec | None = None) -> ModelSpec:
     Raises:
         UserError: no such file, not TOML, or a key that is missing, unknown or not as expected.
     """
-    said = _read(path, _known(found) if found else {})
+    given = _read(path, _known(found) if found else {})
     return ModelSpec(
-        name=said.name or path.stem, builder=target, options=said.options,
-        preprocess=Preprocess(said.size, said.mean, said.std, said.colour_order), classes=_classes(path, said),
-        stride=said.stride, align_corners=said.align_corners, multiple=said.multiple or said.stride, parameters=0,
-        gmacs=0.0, counted_at=said.size, licence=said.licence, paper=said.paper, note=said.note,
+        name=given.name or path.stem, builder=target, options=given.options,
+        preprocess=Preprocess(given.size, given.mean, given.std, given.colour_order), classes=_classes(path, given),
+        stride=given.stride, align_corners=given.align_corners, multiple=given.multiple or given.stride, parameters=0,
+        gmacs=0.0, counted_at=given.size, licence=given.licence, paper=given.paper, note=given.note,
         weights=found.weights if found else {})
 
 
@@ -137,14 +137,14 @@ def _read(path: Path, known: Mapping[str, Any] = MappingProxyType({})) -> Stated
                         ) from error
 
 
-def _classes(path: Path, said: Stated) -> Classes:
-    if isinstance(said.classes, str):
-        return LABEL_SETS[said.classes]
-    count = len(said.classes)
-    if len(set(said.classes)) < count:
+def _classes(path: Path, given: Stated) -> Classes:
+    if isinstance(given.classes, str):
+        return LABEL_SETS[given.classes]
+    count = len(given.classes)
+    if len(set(given.classes)) < count:
         raise UserError(f"{path} has a class name twice; expected {KEYS['classes']}")
-    if said.palette is None:
-        return Classes(path.stem, said.classes, label_set(count, Classes("", (), ())).palette)
-    if len(said.palette) != count:
-        raise UserError(f"{path} has {count} classes and {len(said.palette)} colours; expected {KEYS['palette']}")
-    return Classes(path.stem, said.classes, said.palette)
+    if given.palette is None:
+        return Classes(path.stem, given.classes, label_set(count, Classes("", (), ())).palette)
+    if len(given.palette) != count:
+        raise UserError(f"{path} has {count} classes and {len(given.palette)} colours; expected {KEYS['palette']}")
+    return Classes(path.stem, given.classes, given.palette)

@@ -125,10 +125,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                          help="without fast depthwise gradients on a CPU, which need a C++ compiler: half as fast")
     command.add_argument("--score-every", type=cli.positive, default=10, metavar="N", help="epochs between two scores")
     command.add_argument("--terms", default="", help="the data's conditions of use; CamVid's where --data is CamVid")
-    said = dict(re.findall(r"^ +(\w+): (.+)\.$", Recipe.__doc__ or "", re.MULTILINE))
+    stated = dict(re.findall(r"^ +(\w+): (.+)\.$", Recipe.__doc__ or "", re.MULTILINE))
     for key, value in asdict(Recipe()).items():
         command.add_argument(f"--{key.replace('_', '-')}", type=KINDS.get(key, type(value)), default=value,
-                             metavar={"crop": "HxW", "weights": "SOURCE", "teacher": "NAME"}.get(key), help=said[key])
+                             metavar={"crop": "HxW", "weights": "SOURCE", "teacher": "NAME"}.get(key), help=stated[key])
     return cli.run(train, command, argv)
 
 

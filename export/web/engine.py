@@ -66,8 +66,8 @@ def _fetch(temporary: Path, path: Path) -> None:
         raise UserError(f"the page needs {PACKAGE} {VERSION}, and npm, which fetches it, is not installed",
                         try_=hint) from error
     except subprocess.SubprocessError as error:
-        said = [line for line in (getattr(error, "stderr", "") or str(error)).splitlines() if line.strip()]
-        raise UserError(f"npm cannot fetch {PACKAGE} {VERSION} ({said[0][:200]})", try_=hint) from error
+        lines = [line for line in (getattr(error, "stderr", "") or str(error)).splitlines() if line.strip()]
+        raise UserError(f"npm cannot fetch {PACKAGE} {VERSION} ({lines[0][:200]})", try_=hint) from error
     finally:
         shutil.rmtree(folder)
 
