@@ -1,6 +1,6 @@
 """`make demo`: LR-ASPP from torch to masks on a street video, every step verified.
 
-Uses ../shared/data when it is there, and otherwise a clip and weights that need nothing from outside.
+Uses the video of ../shared/data when it is there, and otherwise a clip of its own drawing.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-
-from export.origins import find  # noqa: E402
-from export.weights import bundled  # noqa: E402
 
 OUT = Path("demo")
 SHARED = Path(os.environ.get("EDGESEG_SHARED", "../shared"))
@@ -29,21 +26,10 @@ def main() -> int:
     source = video if video.is_file() else draw_clip(OUT / "street.mp4")
     OUT.mkdir(exist_ok=True)
     size = "544x960" if source == video else "360x480"  # the source's own: the network then sees things as in training
-    return (say_and_run(onnx.main, "export.onnx", ["lraspp", *weights(), "--size", size, "--out", str(OUT)])
+    return (say_and_run(onnx.main, "export.onnx", ["lraspp", "--size", size, "--out", str(OUT)])
             or say_and_run(runtime.main, "runtime", [
                 str(OUT / f"lraspp-{size}-fp32.onnx"), "--source", str(source), "--save", str(OUT / "overlay.mp4"),
                 "--sheet", str(OUT / "contact-sheet.png"), "--stats", str(OUT / "summary.json")]))
-
-
-def weights() -> list[str]:
-    """The bundled weights; without them the shared first checkpoint, or none at all, and then the demo says so."""
-    if bundled(find("lraspp").spec):
-        return []
-    first = SHARED / "checkpoints" / "lraspp-camvid.pth"
-    if first.is_file():
-        return ["--weights", str(first)]
-    print("no weights are bundled and ../shared/checkpoints is absent: random weights, the masks mean nothing")
-    return ["--weights", "none"]
 
 
 def draw_clip(path: Path, frames: int = 90) -> Path:
