@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,9 @@ from export.build import build
 from export.request import Request
 from export.spec import CAMVID, ModelSpec, Preprocess
 from export.target import Job
+from export.wrapper import Normalised
 from runtime.artifact import OutputKind, json_path
+from runtime.preprocess import Frame
 
 SPEC = ModelSpec(name="tiny", builder="TinyNetwork", preprocess=Preprocess((32, 48)), classes=CAMVID, stride=4,
                  align_corners=False, multiple=4, parameters=0, gmacs=0.0, counted_at=(32, 48), licence="Apache-2.0",
@@ -47,6 +50,13 @@ def network(seed: int = 0) -> TinyNetwork:
     with torch.no_grad():
         net.classifier.weight.mul_(20)
     return net
+
+
+def logits(frame: Frame) -> npt.NDArray[np.float32]:
+    """What it computes in torch from a raw frame, uint8 [1, 32, 48, 3] BGR: [1, 8, 12, 11]."""
+    module = Normalised(network(), SPEC.preprocess, OutputKind.LOW, SPEC.align_corners)
+    with torch.no_grad():
+        return module(torch.from_numpy(frame)).numpy()  # type: ignore[no-any-return]
 
 
 def request(**options: object) -> Request:
