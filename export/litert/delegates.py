@@ -1,8 +1,8 @@
 """Which operators of a .tflite file leave a phone's fast processors, by what their delegates are documented to take.
 
 A graph that a delegate does not take as a whole is cut there: the CPU computes the operator in between, and tensors are
-copied there and back. Nothing here has run on a phone; the lists are those of LiteRT at `COMMIT`, and delegates refuse
-some shapes and types of what they list.
+copied there and back. Nothing here has run on a phone; the lists are those of google-ai-edge/LiteRT at f67457790
+(21 August 2026), and delegates refuse some shapes and types of what they list.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runtime.sessions.litert import library
-
-COMMIT = "f67457790 (21 August 2026)"
-"""Of google-ai-edge/LiteRT, where the sources lie."""
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,11 @@ class Gpu:
     Attributes:
         name: as its driver calls it.
         compute_capability: (major, minor), e.g. (8, 7) for Orin.
-        memory_mib: all its memory.
         driver: the newest CUDA that the driver serves, e.g. "13.0".
     """
 
     name: str
     compute_capability: tuple[int, int]
-    memory_mib: int
     driver: str
 
     @property
@@ -90,8 +88,7 @@ def gpu() -> Gpu:
     if int(code) or not count:
         raise CudaError(f"the NVIDIA driver finds no GPU ({getattr(code, 'name', code)})", try_="nvidia-smi")
     found = call(cuda.cudaGetDeviceProperties, 0)
-    return Gpu(found.name.decode().rstrip("\0"), (found.major, found.minor), found.totalGlobalMem >> 20,
-               _dotted(driver))
+    return Gpu(found.name.decode().rstrip("\0"), (found.major, found.minor), _dotted(driver))
 
 
 def _dotted(version: int) -> str:

@@ -17,8 +17,8 @@ from export.trt.library import Library, choose
 from runtime.errors import UserError
 from runtime.sessions._cuda import Gpu
 
-RTX_4090 = Gpu("RTX 4090", (8, 9), 24_000, "13.0")
-ORIN = Gpu("Orin", (8, 7), 30_000, "12.6")
+RTX_4090 = Gpu("RTX 4090", (8, 9), "13.0")
+ORIN = Gpu("Orin", (8, 7), "12.6")
 NO_GPU = "this machine has no NVIDIA driver"
 
 
