@@ -57,12 +57,12 @@ def sweep_on(address: str, wanted_kinds: Sequence[str], sweep: Sweep, wanted: Se
     with Cluster(address) as cluster:
         whole = {kind: _node_of(cluster, kind) for kind in wanted_kinds}
         say(f"{len(wanted)} exports on the cluster")
-        made: Made = dict(zip(wanted, in_order(cluster.crew(partial(_exports, there, make)), wanted)))
+        made: Made = dict(zip(wanted, in_order(cluster.pool(partial(_exports, there, make)), wanted)))
         measuring = partial(_measuring, there, tuple(wanted), made, run)
         with ThreadPoolExecutor(max(len(whole), 1)) as threads:
-            crews = {kind: cluster.crew(measuring, 1, **options) for kind, options in whole.items()}
-            found = {kind: threads.submit(lambda crew, kind: next(iter(in_order(crew, [kind]))), crew, kind)
-                     for kind, crew in crews.items()}
+            pools = {kind: cluster.pool(measuring, 1, **options) for kind, options in whole.items()}
+            found = {kind: threads.submit(lambda pool, kind: next(iter(in_order(pool, [kind]))), pool, kind)
+                     for kind, pool in pools.items()}
             for kind, rows in found.items():
                 new = unknown(rows.result(), sweep.known())
                 append(sweep.rows, new)

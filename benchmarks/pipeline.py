@@ -109,8 +109,8 @@ def _command(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _there(args: argparse.Namespace, parser: argparse.ArgumentParser, on: Board) -> int:
     """The same on a board; its row is written here."""
     from benchmarks.measurement import append, read, this_command
-    from runtime.carry import artifact_files, prepare, source_files
-    from runtime.errand import OUT, flags, run_there
+    from runtime.board_command import OUT, flags, run_there
+    from runtime.board_files import artifact_files, prepare, source_files
 
     files, packages = artifact_files(args.artifact, args.engine)
     naive = artifact_files(args.naive, None)[0] if args.naive else []

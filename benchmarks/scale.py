@@ -21,43 +21,43 @@ from typing import Any
 
 from runtime import cli, cluster
 from runtime.errors import Incomplete, UserError
-from runtime.workers import Crew, Processes, Worker, spread
+from runtime.workers import Pool, Processes, Worker, spread
 
-Crews = dict[str, Callable[[int], Crew]]
+Pools = dict[str, Callable[[int], Pool]]
 
 
-class Hired:
-    """A crew whose workers are all ready: a clock that starts now does not see them open anything.
+class StartedPool:
+    """A pool whose workers are all ready: a clock that starts now does not see them open anything.
 
     Args:
-        crew: where they come from.
+        pool: where they come from.
     """
 
-    def __init__(self, crew: Crew) -> None:
-        self.count = crew.count
-        self._workers = [crew.hire() for _ in range(crew.count)]
+    def __init__(self, pool: Pool) -> None:
+        self.count = pool.count
+        self._workers = [pool.start_worker() for _ in range(pool.count)]
         for worker in self._workers:
             _, error = worker.ready.result()
             if error:
                 raise Incomplete(f"a worker could not start: {error}")
 
-    def hire(self) -> Worker:
+    def start_worker(self) -> Worker:
         """One of them. Whoever asks for more than `count` has lost one, and the run is no measurement."""
         if not self._workers:
             raise Incomplete("a worker died; expected all of them to work until the end", try_="the same command")
         return self._workers.pop()
 
 
-def frames_per_second(crew: Crew, segments: Sequence[Any]) -> float:
+def frames_per_second(pool: Pool, segments: Sequence[Any]) -> float:
     """All segments' frames by the time from the first task given to the last outcome.
 
     Raises:
         Incomplete: a segment failed, or a worker died.
     """
-    hired = Hired(crew)
+    started = StartedPool(pool)
     frames, began = 0, perf_counter()
     ended = began
-    for outcome in spread(hired, deque(segments), tries=1):
+    for outcome in spread(started, deque(segments), tries=1):
         ended = perf_counter()
         if outcome.error:
             raise Incomplete(f"a segment failed: {outcome.error}; expected all to be done", try_="the same command")
@@ -66,7 +66,7 @@ def frames_per_second(crew: Crew, segments: Sequence[Any]) -> float:
 
 
 @contextmanager
-def _crews(opening: Callable[[], Any], most: int) -> Iterator[Crews]:
+def _pools(opening: Callable[[], Any], most: int) -> Iterator[Pools]:
     """Processes, and a cluster of as many nodes of one core as there are workers at most, beside a head that rests."""
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")  # Ray's workers are nice, processes are not
     from ray.cluster_utils import Cluster
@@ -77,7 +77,7 @@ def _crews(opening: Callable[[], Any], most: int) -> Iterator[Crews]:
             nodes.add_node(num_cpus=1)
         with cluster.Cluster(nodes.address) as connected:
             yield {"processes": lambda count: Processes(opening, count),
-                   "ray": lambda count: connected.crew(opening, count)}
+                   "ray": lambda count: connected.pool(opening, count)}
     finally:
         nodes.shutdown()
 
@@ -103,11 +103,11 @@ def _command(args: argparse.Namespace) -> int:
         this = identity(artifact.sha256)
         store_at(out).write(RUN, this.encode())
         job = BatchJob(packed(file), None, 1, out, "png", False, 1, args.segment_frames, this)
-        with _crews(partial(opened, job), args.workers) as crews:
+        with _pools(partial(opened, job), args.workers) as pools:
             for turn in range(args.rounds):
                 for count in range(1, args.workers + 1):
-                    for name in sorted(crews, reverse=bool(turn % 2)):
-                        found.setdefault((count, name), []).append(frames_per_second(crews[name](count), segments))
+                    for name in sorted(pools, reverse=bool(turn % 2)):
+                        found.setdefault((count, name), []).append(frames_per_second(pools[name](count), segments))
                 print(f"round {turn + 1}, load {os.getloadavg()[0]:.1f}: " + ", ".join(
                     f"{count} {name} {rates[-1]:.1f}" for (count, name), rates in found.items()), flush=True)
     for count in range(1, args.workers + 1):

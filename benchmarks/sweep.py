@@ -80,7 +80,7 @@ def command(args: argparse.Namespace) -> int:
     """Check what can be checked at once, a board included, then sweep."""
     from calibration.data.labels import find_pairs
     from export.origins import find
-    from runtime import carry
+    from runtime import board_files
     from runtime.sessions import engines
 
     cli.need("exporting", "export", "onnx", "torch")
@@ -95,7 +95,8 @@ def command(args: argparse.Namespace) -> int:
                         try_="--ray ADDRESS --nodes KIND")
     asked = {name for names in args.targets.values() for name in names}
     if on:
-        carry.prepare(on, packages=[group for name in sorted(asked) for group in carry.engine_packages(name)])
+        board_files.prepare(on, packages=[group for name in sorted(asked)
+                                          for group in board_files.engine_packages(name)])
     unable = {} if on else {name: why for name in sorted(asked) if (why := engines()[name].hindrance())}
     able = {target: tuple(name for name in names if name not in unable) for target, names in args.targets.items()}
     for name, why in unable.items():

@@ -90,7 +90,7 @@ class MeasuringWorker:
                      "frames": frames and os.fspath(frames), "spawned": perf_counter(), "silence_s": 0}
         if self.on is None:
             return [sys.executable, "-m", "benchmarks.worker", json.dumps(arguments)]
-        from runtime.carry import artifact_files, prepare
+        from runtime.board_files import artifact_files, prepare
 
         files, packages = artifact_files(self.path, self.engine)
         code, there = prepare(self.on, [files, *([_chosen(frames)] if frames else [])], packages)

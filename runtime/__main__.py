@@ -91,9 +91,9 @@ def _command(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     quiet_opencv()
     _check(args)
     if on := board.wanted(args):
-        from runtime import away
+        from runtime import board_stream
 
-        return away.run(args, parser, on)
+        return board_stream.run(args, parser, on)
     if args.tune:
         _tune(args.artifact, args.engine)
     times = StageTimes()

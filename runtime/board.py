@@ -4,7 +4,7 @@
 
 This is the system's OpenSSH, so its config, keys and known hosts hold; it asks no questions. A process there lives as
 long as the connection: it ends when its pipe is closed, or when it has heard nothing of us for `SILENCE_S`, as after a
-cable was pulled. What is copied there, and where to, is in `runtime/carry.py`.
+cable was pulled. What is copied there, and where to, is in `runtime/board_files.py`.
 """
 
 from __future__ import annotations

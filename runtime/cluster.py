@@ -56,7 +56,7 @@ def mapped(address: str | None, opening: Opening, tasks: Iterable[Any]) -> Itera
         yield from map(opening(), tasks)
         return
     with Cluster(address) as cluster:
-        yield from in_order(cluster.crew(opening), list(tasks))
+        yield from in_order(cluster.pool(opening), list(tasks))
 
 
 class Cluster:
@@ -96,7 +96,7 @@ class Cluster:
         return [Node(node["Labels"].get(KIND, ""), int(node["Resources"]["CPU"])) for node in ray.nodes()
                 if node["Alive"] and node["Resources"].get("CPU")]
 
-    def crew(self, opening: Opening, count: int | None = None, threads: int = 1, kind: str = "") -> Actors:
+    def pool(self, opening: Opening, count: int | None = None, threads: int = 1, kind: str = "") -> Actors:
         """Workers of this cluster.
 
         Args:
@@ -144,7 +144,7 @@ class Actors:
         self._options = options
         self._opening = ray.put(opening)
 
-    def hire(self) -> Worker:
+    def start_worker(self) -> Worker:
         """Ask Ray for one."""
         return _Actor(self._options, self._opening)
 

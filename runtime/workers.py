@@ -1,10 +1,10 @@
 """Tasks over workers: each is done, or has failed a bounded number of times; a worker that dies is replaced.
 
-    for outcome in spread(crew, deque(tasks)):
+    for outcome in spread(pool, deque(tasks)):
         ...
 
 A worker opens what it needs once and then does one task at a time, so that what is on its way is bounded and a death
-takes one task with it, which another worker is given. Who the workers are is the crew's affair: processes of this
+takes one task with it, which another worker is given. A pool starts the workers: processes of this
 machine (`Processes`, below), or actors of a Ray cluster (`runtime.cluster`).
 """
 
@@ -76,7 +76,7 @@ class Worker(Protocol):
         ...
 
 
-class Crew(Protocol):
+class Pool(Protocol):
     """Where workers come from.
 
     Attributes:
@@ -85,16 +85,16 @@ class Crew(Protocol):
 
     count: int
 
-    def hire(self) -> Worker:
+    def start_worker(self) -> Worker:
         """One more, which may take a while to become ready."""
         ...
 
 
-def spread(crew: Crew, tasks: deque[Task], tries: int = TRIES) -> Iterator[Outcome[Task]]:
+def spread(pool: Pool, tasks: deque[Task], tries: int = TRIES) -> Iterator[Outcome[Task]]:
     """Do all tasks.
 
     Args:
-        crew: where its workers come from.
+        pool: where its workers come from.
         tasks: taken from the left; more may be added between two outcomes. What failed comes again after all others.
         tries: how often a task is begun at most, be it that it fails or that its worker dies.
 
@@ -110,13 +110,13 @@ def spread(crew: Crew, tasks: deque[Task], tries: int = TRIES) -> Iterator[Outco
     busy: dict[Future[tuple[Any, str]], tuple[Worker, str, Task, int]] = {}
     failed_starts = 0
 
-    def hire() -> None:
-        worker = crew.hire()
+    def start_worker() -> None:
+        worker = pool.start_worker()
         coming[worker.ready] = worker
 
     try:
-        for _ in range(crew.count):
-            hire()
+        for _ in range(pool.count):
+            start_worker()
         while tasks or again or busy:
             while idle and (tasks or again):
                 worker, node = idle.pop()
@@ -125,7 +125,7 @@ def spread(crew: Crew, tasks: deque[Task], tries: int = TRIES) -> Iterator[Outco
             for future in wait([*coming, *busy], return_when=FIRST_COMPLETED).done:
                 dead = future.exception()
                 if future in coming:
-                    failed_starts = _failed_starts(future, failed_starts, crew.count)
+                    failed_starts = _failed_starts(future, failed_starts, pool.count)
                     worker = coming.pop(future)
                     node = "" if dead else future.result()[0]
                 else:
@@ -137,7 +137,7 @@ def spread(crew: Crew, tasks: deque[Task], tries: int = TRIES) -> Iterator[Outco
                         yield Outcome(task, value, error, tried, node)
                 if dead:
                     worker.end()
-                    hire()
+                    start_worker()
                 else:
                     idle.append((worker, node))
     finally:
@@ -145,7 +145,7 @@ def spread(crew: Crew, tasks: deque[Task], tries: int = TRIES) -> Iterator[Outco
             worker.end()
 
 
-def in_order(crew: Crew, tasks: Sequence[Any]) -> Iterator[Any]:
+def in_order(pool: Pool, tasks: Sequence[Any]) -> Iterator[Any]:
     """What the work makes of each task, in the order of the tasks.
 
     Raises:
@@ -156,7 +156,7 @@ def in_order(crew: Crew, tasks: Sequence[Any]) -> Iterator[Any]:
     assert len(places) == len(tasks), "tasks are told apart by their identity"
     early: dict[int, Any] = {}
     following = 0
-    for outcome in spread(crew, deque(tasks)):
+    for outcome in spread(pool, deque(tasks)):
         if outcome.error:
             raise Incomplete(f"a part of the work failed on {outcome.node}: {outcome.error}; nothing of it is kept")
         early[places[id(outcome.task)]] = outcome.value
@@ -211,7 +211,7 @@ class Processes:
         self.count = count
         self._opening = opening
 
-    def hire(self) -> Worker:
+    def start_worker(self) -> Worker:
         """Start a process."""
         return _Process(self._opening)
 

@@ -51,7 +51,7 @@ class FakeCuda:
     def cudaSetDevice(self, index): return None
 
     def cudaGetDeviceProperties(self, index):
-        return SimpleNamespace(name=b"Fake RTX", major=self.sm[0], minor=self.sm[1], totalGlobalMem=8 << 30)
+        return SimpleNamespace(name=b"Fake RTX", major=self.sm[0], minor=self.sm[1])
 
     def cudaMalloc(self, size):
         block = ctypes.create_string_buffer(size)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from runtime import cli, cluster
 from runtime.errors import Incomplete, UserError
-from runtime.workers import TRIES, Crew, Processes
+from runtime.workers import TRIES, Pool, Processes
 
 if TYPE_CHECKING:
     from runtime.batch.driver import Summary
@@ -66,8 +66,8 @@ def _command(args: argparse.Namespace) -> int:
                    args.masks, args.video, args.every, args.segment_frames, this)
     _claim(job)
     driver = Driver(items, job, artifact.sha256, artifact.classes)
-    with _crew(job, args) as crew:
-        summary = driver.run(crew, args.tries)
+    with _pool(job, args) as pool:
+        summary = driver.run(pool, args.tries)
     return _report(summary, args.out)
 
 
@@ -105,7 +105,7 @@ def _claim(job: BatchJob) -> None:
 
 
 @contextmanager
-def _crew(job: BatchJob, args: argparse.Namespace) -> Iterator[Crew]:
+def _pool(job: BatchJob, args: argparse.Namespace) -> Iterator[Pool]:
     from functools import partial
 
     from runtime.batch.worker import opened
@@ -118,7 +118,7 @@ def _crew(job: BatchJob, args: argparse.Namespace) -> Iterator[Crew]:
     with cluster.Cluster(args.ray) as connected:
         if connected.dashboard:
             print(f"watch the cluster at {connected.dashboard}", file=sys.stderr)
-        yield connected.crew(opening, args.workers, args.threads)
+        yield connected.pool(opening, args.workers, args.threads)
 
 
 def _report(summary: Summary, out: str) -> int:

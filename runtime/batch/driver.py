@@ -16,7 +16,7 @@ from runtime.batch.items import Item
 from runtime.batch.manifest import Manifest, ManifestRow
 from runtime.batch.store import store_at
 from runtime.batch.worker import BatchJob, Cut, SegmentRecord
-from runtime.workers import Crew, Outcome, spread
+from runtime.workers import Outcome, Pool, spread
 
 _BETWEEN_LINES_S = 30.0
 """How often progress is reported where there is no terminal."""
@@ -94,7 +94,7 @@ class Driver:
         row = self._manifest.rows.get(item.name)
         return row is not None and row.status == "done" and row.key == self._job.key(item)
 
-    def run(self, crew: Crew, tries: int) -> Summary:
+    def run(self, pool: Pool, tries: int) -> Summary:
         """Do what is left.
 
         Raises:
@@ -103,7 +103,7 @@ class Driver:
         tasks: deque[Item | Segment] = deque(self._left)
         nodes: set[str] = set()
         try:
-            for outcome in spread(crew, tasks, tries):
+            for outcome in spread(pool, tasks, tries):
                 nodes.add(outcome.node)
                 self._take(outcome, tasks)
                 self._tell()

@@ -21,7 +21,7 @@ from benchmarks.plan import Sweep, SweepItem
 from benchmarks.remote import Remote
 from benchmarks.rounds import Rule, Timings
 from benchmarks.worker import MeasuringWorker
-from runtime import Segmenter, board, carry
+from runtime import Segmenter, board, board_files
 from runtime.errors import BoardUnusable, Incomplete, UserError
 from tests import boards, colours
 from tests.arm64.root import interpreter
@@ -124,7 +124,7 @@ def test_a_board_that_is_gone_ends_a_sweep_and_is_no_reason_to_skip_what_is_left
 
 
 def test_a_board_that_lacks_an_engine_is_told_before_anything_is_exported(home, plan, monkeypatch, capsys):
-    monkeypatch.setattr(carry, "engine_packages", lambda engine: [[f"{engine}-9"]])
+    monkeypatch.setattr(board_files, "engine_packages", lambda engine: [[f"{engine}-9"]])
     words = ["--models", "lraspp", "--sizes", "8x8", "--data", str(plan.data), "--out", str(plan.out)]
     assert sweep.main([*words, "--on", "ssh://pi@board", "--python", sys.executable]) == 2
     assert "lacks onnx-9" in capsys.readouterr().err

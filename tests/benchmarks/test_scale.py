@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from benchmarks.scale import Hired, _summary, frames_per_second
+from benchmarks.scale import StartedPool, _summary, frames_per_second
 from runtime.errors import Incomplete
 
 
@@ -41,33 +41,33 @@ def answer(value) -> Future:
     return future
 
 
-class Crew:
+class StandPool:
     def __init__(self, *workers: Stand) -> None:
         self.count, self.left = len(workers), deque(workers)
 
-    def hire(self) -> Stand:
+    def start_worker(self) -> Stand:
         return self.left.popleft()
 
 
 def test_the_clock_starts_when_all_workers_are_ready(monkeypatch):
-    crew = Crew(Stand(), Stand())
+    pool = StandPool(Stand(), Stand())
     waiting = []
     moments = iter((5.0, 6.0, 7.0, 8.0))
 
     def clock() -> float:
-        waiting.append(len(crew.left))
+        waiting.append(len(pool.left))
         return next(moments)
 
     monkeypatch.setattr("benchmarks.scale.perf_counter", clock)
-    assert frames_per_second(crew, ["a", "b", "c"]) == 10.0
+    assert frames_per_second(pool, ["a", "b", "c"]) == 10.0
     assert waiting == [0, 0, 0, 0]
 
 
 def test_a_worker_that_cannot_work_or_dies_leaves_no_figure():
     with pytest.raises(Incomplete, match="could not start: no engine"):
-        Hired(Crew(Stand(error="no engine")))
+        StartedPool(StandPool(Stand(error="no engine")))
     with pytest.raises(Incomplete, match="a segment failed: its worker died: gone"):
-        frames_per_second(Crew(Stand(dies=True)), ["a"])
+        frames_per_second(StandPool(Stand(dies=True)), ["a"])
 
 
 def test_the_line_says_medians_and_what_ray_takes_more():

@@ -55,7 +55,7 @@ def test_the_cache_is_where_each_system_keeps_its_caches(monkeypatch, tmp_path, 
     assert cache_folder() == tmp_path / expected / "edgeseg"
 
 
-ON_BOARDS = {"runtime/carry.py", "runtime/errand.py"}
+ON_BOARDS = {"runtime/board_files.py", "runtime/board_command.py"}
 """Programs that begin on a board, where nothing of ours is yet; they name folders after their process themselves."""
 
 

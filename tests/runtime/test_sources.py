@@ -182,7 +182,7 @@ def test_a_camera_that_never_comes_back_is_given_up(monkeypatch, no_waiting):
     lives = [Camera([numbered(0)])]
     monkeypatch.setattr(sources.cv2, "VideoCapture", lambda *_: lives.pop(0) if lives else Camera([]))
     source = sources.open_source("0")
-    with pytest.raises(Incomplete, match="away for 60 s"):
+    with pytest.raises(Incomplete, match="did not come back within 60 s"):
         list(source.shots)
 
 

@@ -15,54 +15,54 @@ from runtime.workers import Processes, attempt, opened, spread
 
 
 class Fake:
-    """Workers in this thread. What `deaths` names kills its worker as often as it says; `stillborn` die at birth."""
+    """Workers in this thread. What `deaths` names kills its worker as often as it says; so many of the first fail to start."""
 
-    def __init__(self, count=2, deaths=None, stillborn=0, unable=""):
-        self.count, self.deaths, self.stillborn, self.unable = count, dict(deaths or {}), stillborn, unable
-        self.hired, self.ended, self.done = 0, 0, []
+    def __init__(self, count=2, deaths=None, failed_starts=0, unable=""):
+        self.count, self.deaths, self.failed_starts, self.unable = count, dict(deaths or {}), failed_starts, unable
+        self.started, self.ended, self.done = 0, 0, []
 
-    def hire(self):
-        self.hired += 1
+    def start_worker(self):
+        self.started += 1
         worker = FakeWorker(self)
-        if self.hired <= self.stillborn:
+        if self.started <= self.failed_starts:
             worker.ready.set_exception(Incomplete("no memory"))
         else:
-            worker.ready.set_result((f"node {self.hired}", self.unable))
+            worker.ready.set_result((f"node {self.started}", self.unable))
         return worker
 
 
 class FakeWorker:
-    def __init__(self, crew):
-        self.crew, self.ready = crew, Future()
+    def __init__(self, pool):
+        self.pool, self.ready = pool, Future()
 
     def start(self, task):
         future = Future()
-        if self.crew.deaths.get(task, 0):
-            self.crew.deaths[task] -= 1
+        if self.pool.deaths.get(task, 0):
+            self.pool.deaths[task] -= 1
             future.set_exception(Incomplete("killed"))
         else:
-            self.crew.done.append(task)
+            self.pool.done.append(task)
             future.set_result(attempt(lambda t: t * 10 if t >= 0 else 1 // 0, task))
         return future
 
     def end(self):
-        self.crew.ended += 1
+        self.pool.ended += 1
 
 
 def test_every_task_has_one_outcome_and_all_workers_are_ended():
-    crew = Fake()
-    outcomes = list(spread(crew, deque(range(7))))
+    pool = Fake()
+    outcomes = list(spread(pool, deque(range(7))))
     assert sorted(o.value for o in outcomes) == [0, 10, 20, 30, 40, 50, 60]
     assert {(o.error, o.tries) for o in outcomes} == {("", 1)}
-    assert (crew.hired, crew.ended) == (2, 2)
+    assert (pool.started, pool.ended) == (2, 2)
 
 
 def test_the_task_of_a_worker_that_died_is_given_to_a_new_one_and_the_others_are_not_done_again():
-    crew = Fake(deaths={3: 2})
-    outcomes = {o.task: o for o in spread(crew, deque(range(7)))}
+    pool = Fake(deaths={3: 2})
+    outcomes = {o.task: o for o in spread(pool, deque(range(7)))}
     assert (outcomes[3].value, outcomes[3].tries) == (30, 3)
-    assert sorted(crew.done) == list(range(7))
-    assert (crew.hired, crew.ended) == (4, 4)
+    assert sorted(pool.done) == list(range(7))
+    assert (pool.started, pool.ended) == (4, 4)
 
 
 def test_a_task_that_kills_every_worker_is_given_up_after_so_many_tries():
@@ -73,9 +73,9 @@ def test_a_task_that_kills_every_worker_is_given_up_after_so_many_tries():
 
 
 def test_a_task_that_fails_is_tried_again_after_all_others_and_its_last_error_is_told():
-    crew = Fake(count=1)
-    outcomes = list(spread(crew, deque([-1, 1, 2]), tries=3))
-    assert crew.done == [-1, 1, 2, -1, -1]
+    pool = Fake(count=1)
+    outcomes = list(spread(pool, deque([-1, 1, 2]), tries=3))
+    assert pool.done == [-1, 1, 2, -1, -1]
     assert outcomes[-1].error.startswith("ZeroDivisionError: ")
     assert "test_workers.py:" in outcomes[-1].error
 
@@ -90,17 +90,17 @@ def test_tasks_that_come_up_between_two_outcomes_are_done_too():
     assert seen == [1, 2, 3, 4]
 
 
-def test_workers_that_die_at_birth_are_replaced_until_it_is_hopeless():
-    assert len(list(spread(Fake(count=2, stillborn=5), deque(range(3))))) == 3
-    with pytest.raises(Incomplete, match="7 workers died before they had opened anything"):
-        list(spread(Fake(count=2, stillborn=99), deque(range(3))))
+def test_workers_that_fail_to_start_are_replaced_but_not_for_ever():
+    assert len(list(spread(Fake(count=2, failed_starts=5), deque(range(3))))) == 3
+    with pytest.raises(Incomplete, match="7 workers ended before they were ready"):
+        list(spread(Fake(count=2, failed_starts=99), deque(range(3))))
 
 
 def test_what_a_worker_cannot_open_ends_the_run_with_its_reason_and_all_workers():
-    crew = Fake(unable="there is no engine")
+    pool = Fake(unable="there is no engine")
     with pytest.raises(Incomplete, match=r"a worker on node \d could not start: there is no engine"):
-        list(spread(crew, deque(range(3))))
-    assert crew.ended == 2
+        list(spread(pool, deque(range(3))))
+    assert pool.ended == 2
 
 
 def _refuse():

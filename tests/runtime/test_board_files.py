@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import board, carry
+from runtime import board, board_files
 from runtime.board import Board
 from runtime.errors import BoardUnusable, Incomplete, UserError
 from tests.boards import HERE
@@ -23,18 +23,18 @@ def files(tmp_path) -> list[Path]:
 
 
 def test_code_and_files_are_copied_once(home, files, monkeypatch):
-    code, (folder,) = carry.prepare(HERE, [files])
+    code, (folder,) = board_files.prepare(HERE, [files])
     assert [(home / code / folder / path.name).read_text() for path in files] == [path.name for path in files]
     assert (home / code / "benchmarks" / "worker.py").is_file()
     assert sorted(path.name for path in (home / board.FOLDER).iterdir()) == sorted(Path(p).name for p in (code, folder))
-    monkeypatch.setattr(carry, "_packed", lambda folders: pytest.fail(f"{list(folders)} are copied again"))
-    assert carry.prepare(HERE, [files]) == (code, [folder])
+    monkeypatch.setattr(board_files, "_packed", lambda folders: pytest.fail(f"{list(folders)} are copied again"))
+    assert board_files.prepare(HERE, [files]) == (code, [folder])
 
 
 @pytest.mark.parametrize("module", ["benchmarks.worker", "benchmarks.pipeline", "benchmarks.measurement",
-                                    "runtime.errand", "runtime.__main__", "runtime.stream", "runtime.tune"])
+                                    "runtime.board_command", "runtime.__main__", "runtime.stream", "runtime.tune"])
 def test_the_code_that_is_copied_needs_nothing_that_is_not(home, module):
-    code, _ = carry.prepare(HERE)
+    code, _ = board_files.prepare(HERE)
     everything = (f"import ast, importlib, sys\n"
                   f"tree = ast.parse(open(importlib.import_module({module!r}).__file__).read())\n"
                   "for node in ast.walk(tree):\n"
@@ -51,7 +51,7 @@ def test_a_folder_travels_as_a_folder(home, tmp_path):
     package = tmp_path / "x.mlpackage"
     (package / "Data").mkdir(parents=True)
     (package / "Data" / "weights").write_bytes(b"1")
-    code, (there,) = carry.prepare(HERE, [[package]])
+    code, (there,) = board_files.prepare(HERE, [[package]])
     assert (home / code / there / "x.mlpackage" / "Data" / "weights").read_bytes() == b"1"
 
 
@@ -60,54 +60,54 @@ def test_what_killed_processes_have_left_is_removed_and_what_living_ones_use_is_
     dead, living = folder / ".999999999.x", folder / f".{os.getpid()}.x"
     for path in (dead, living):
         path.mkdir(parents=True)
-    carry.prepare(HERE)
+    board_files.prepare(HERE)
     assert (dead.exists(), living.exists()) == (False, True)
 
 
 def test_a_file_that_changed_is_another_one_there(home, files):
-    before = carry.prepare(HERE, [files])[1]
+    before = board_files.prepare(HERE, [files])[1]
     files[0].write_text("changed")
-    code, after = carry.prepare(HERE, [files])
+    code, after = board_files.prepare(HERE, [files])
     assert before != after
     assert (home / code / after[0] / "x.onnx").read_text() == "changed"
 
 
 def test_a_copy_that_breaks_off_leaves_nothing(home):
     (home / board.FOLDER).mkdir(parents=True)
-    packed = carry._packed({"abc": {"big": bytes(100_000)}})
+    packed = board_files._packed({"abc": {"big": bytes(100_000)}})
     with pytest.raises(Incomplete, match="ended with code 1"):
-        HERE.run("-c", carry.RECEIVE, board.FOLDER, given=packed[:50_000])
+        HERE.run("-c", board_files.RECEIVE, board.FOLDER, given=packed[:50_000])
     assert list((home / board.FOLDER).iterdir()) == []
 
 
 def test_packages_that_are_lacking_are_named_with_the_command_that_installs_them(home, files, monkeypatch):
-    monkeypatch.setitem(carry.NEEDED, "cv3", "opencv-next")
+    monkeypatch.setitem(board_files.NEEDED, "cv3", "opencv-next")
     wanted = r"lacks cv3, litert9. Try: ssh -p 2222 pi@board .* -m pip install opencv-next litert9"
     with pytest.raises(UserError, match=wanted):
-        carry.prepare(HERE, [files], [["msgspec"], ["litert9", "litert8"]])
+        board_files.prepare(HERE, [files], [["msgspec"], ["litert9", "litert8"]])
     assert list((home / board.FOLDER).iterdir()) == []
 
 
 def test_too_little_room_is_told_before_anything_is_copied(home, files, monkeypatch):
-    monkeypatch.setattr(carry, "ROOM_MB", 10**12)
+    monkeypatch.setattr(board_files, "ROOM_MB", 10**12)
     with pytest.raises(BoardUnusable, match=r"MB free in ~/.*; expected 10000000000\d\d MB. Try: ssh .*rm"):
-        carry.prepare(HERE, [files])
+        board_files.prepare(HERE, [files])
 
 
 def test_an_old_python_and_none_at_all_are_told_apart(home, monkeypatch):
     with pytest.raises(UserError, match=r"has no interpreter 'python9' .*Try: --python PATH"):
-        carry.prepare(Board("board", python="python9"), [])
-    monkeypatch.setattr(carry, "OLDEST_PYTHON", (9, 1))
+        board_files.prepare(Board("board", python="python9"), [])
+    monkeypatch.setattr(board_files, "OLDEST_PYTHON", (9, 1))
     with pytest.raises(UserError, match=r"has Python 3\.\d+\.\d+; expected 9.1 or later"):
-        carry.prepare(HERE, [])
+        board_files.prepare(HERE, [])
 
 
 @pytest.mark.slow
 def test_a_real_sshd_takes_the_code_and_a_wrong_host_key_ends_in_one_line(loopback, files, tmp_path):
-    code, (folder,) = carry.prepare(loopback, [files])
+    code, (folder,) = board_files.prepare(loopback, [files])
     assert (tmp_path / "home" / code / folder / "x.onnx").read_text() == "x.onnx"
     other = (tmp_path / "user.pub").read_text().split()[1]
     known = tmp_path / "known_hosts"
     known.write_text(" ".join([*known.read_text().split()[:2], other]) + "\n")
     with pytest.raises(UserError, match=r"was not reached .*Host key verification failed.*Try: ssh board"):
-        carry.prepare(loopback, [files])
+        board_files.prepare(loopback, [files])

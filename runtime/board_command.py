@@ -1,4 +1,4 @@
-"""A command of ours runs on a board, and the files that it makes come back.
+"""Run a command of ours on a board, and fetch the files that it makes.
 
     python -m runtime out/lraspp-360x480-fp32.onnx --source 0 --masks out/masks --on ssh://pi@board.local
 
@@ -50,7 +50,7 @@ def run_there(on: Board, code: str, name: str, words: Sequence[str], places: Map
 
     Args:
         on: the board.
-        code: the folder of our code there; see `runtime.carry.prepare`.
+        code: the folder of our code there; see `runtime.board_files.prepare`.
         name: the command as a person types it after `python -m`, e.g. "benchmarks pipeline".
         words: its arguments; `OUT`/PLACE/FILE is a file that it makes.
         places: PLACE → the folder here that its files go to.
@@ -59,7 +59,7 @@ def run_there(on: Board, code: str, name: str, words: Sequence[str], places: Map
     Raises:
         UserError, Incomplete: what the command there ended with, or that the board or the connection failed.
     """
-    command = on.command("-m", "runtime.errand", *name.split(), *words, folder=code, forward=forward)
+    command = on.command("-m", "runtime.board_command", *name.split(), *words, folder=code, forward=forward)
     kept: deque[str] = deque(maxlen=50)
     # A session of its own: Ctrl-C in the terminal is for us, who let the command there end in peace.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

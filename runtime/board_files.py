@@ -2,7 +2,7 @@
 
 The code travels as a folder of files and not as one zip archive: engines are found by listing `runtime/sessions/`, and
 a board that imports from a folder compiles each module once, from an archive at every start. What the board lacks is
-told before anything is copied; a copy that breaks off leaves nothing that a later run could take for whole.
+reported before anything is copied; a copy that breaks off leaves nothing that a later run could take for whole.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m runtime … --on ssh://…`: the stream runs on a board, its outputs come here."""
+"""`python -m runtime … --on ssh://…`: the stream runs on a board, its outputs are written here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from runtime.board import Board
-from runtime.carry import artifact_files, prepare, source_files
-from runtime.errand import OUT, flags, run_there
+from runtime.board_command import OUT, flags, run_there
+from runtime.board_files import artifact_files, prepare, source_files
 from runtime.errors import UserError
 from runtime.loopback import is_loopback
 

@@ -14,7 +14,7 @@ import cv2
 import pytest
 
 from runtime import __main__ as command
-from runtime import board, carry, errand
+from runtime import board, board_command, board_files
 from runtime.errors import Incomplete
 from runtime.video import image_paths
 from tests import colours
@@ -96,19 +96,20 @@ def archive(*files):
 @pytest.mark.parametrize("name", ["masks/../x", "../x", "/x", "elsewhere/x", "masks/a/b", "masks/.x", "masks", "x"])
 def test_a_board_can_write_nowhere_but_where_it_was_asked_to(tmp_path, name):
     with pytest.raises(Incomplete, match="was not requested"):
-        errand._receive(archive(("masks/1.png", tarfile.REGTYPE), (name, tarfile.REGTYPE)), {"masks": tmp_path / "m"})
+        board_command._receive(archive(("masks/1.png", tarfile.REGTYPE), (name, tarfile.REGTYPE)),
+                               {"masks": tmp_path / "m"})
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == ["m/1.png"]
 
 
 def test_a_link_from_a_board_is_refused(tmp_path):
     with pytest.raises(Incomplete, match="was not requested"):
-        errand._receive(archive(("masks/1.png", tarfile.SYMTYPE)), {"masks": tmp_path})
+        board_command._receive(archive(("masks/1.png", tarfile.SYMTYPE)), {"masks": tmp_path})
 
 
 def test_a_stream_that_breaks_off_leaves_whole_files_only(tmp_path):
     whole = archive(("masks/1.png", tarfile.REGTYPE), ("masks/2.png", tarfile.REGTYPE)).getvalue()
     for cut in (1024, 1100, 1537):
-        assert not errand._receive(io.BytesIO(whole[:cut]), {"masks": tmp_path})
+        assert not board_command._receive(io.BytesIO(whole[:cut]), {"masks": tmp_path})
         assert [path.name for path in tmp_path.iterdir()] == ["1.png"]
 
 
@@ -127,7 +128,7 @@ def test_flags_are_typed_again_as_they_were_read(artifact):
 
     words = ["x.onnx", "--source", "a b", "--size", "8x16", "--every", "3", "--smooth", "--serve", "0", "--alpha", "0"]
     parser, values = parsed(words)
-    assert parsed(errand.flags(parser, values))[1] == values
+    assert parsed(board_command.flags(parser, values))[1] == values
 
 
 ENDLESS = """
@@ -155,18 +156,18 @@ def alive(pid):
 @pytest.mark.parametrize("end", ["closed", "silent", "terminated", "stuck"])
 def test_when_the_connection_is_gone_the_command_ends_and_nothing_stays(home, end):
     """A closed pipe is all that a board sees of a connection that was lost, and silence all of a cable pulled."""
-    code, _ = carry.prepare(HERE)
+    code, _ = board_files.prepare(HERE)
     (home / code / "endless.py").write_text(ENDLESS)
     for name, patience, hurry in (("board", "SILENCE_S = 15, 60", "SILENCE_S = 15, 2"),
-                                  ("errand", "FINISH_S = 20.0", "FINISH_S = 1.0")):
+                                  ("board_command", "FINISH_S = 20.0", "FINISH_S = 1.0")):
         text = (home / code / "runtime" / f"{name}.py").read_text()
         assert patience in text
         (home / code / "runtime" / f"{name}.py").write_text(text.replace(patience, hurry))
-    words = ["-m", "runtime.errand", "endless", "@out/masks/pid", "100" if end == "stuck" else "0"]
+    words = ["-m", "runtime.board_command", "endless", "@out/masks/pid", "100" if end == "stuck" else "0"]
     process = subprocess.Popen(HERE.command(*words, folder=code), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                stderr=subprocess.DEVNULL)
     try:
-        with tarfile.open(fileobj=process.stdout, mode="r|", bufsize=errand.BLOCK) as stream:
+        with tarfile.open(fileobj=process.stdout, mode="r|", bufsize=board_command.BLOCK) as stream:
             pid = int(stream.extractfile(stream.next()).read())  # it came while the command runs
             assert alive(pid)
             if end in ("closed", "stuck"):
