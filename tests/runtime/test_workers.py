@@ -15,7 +15,7 @@ from runtime.workers import Processes, attempt, opened, spread
 
 
 class Fake:
-    """Workers in this thread. What `deaths` names kills its worker as often as it says; so many of the first fail to start."""
+    """Workers in this thread. `deaths`: task → how often it kills its worker; `failed_starts`: so many cannot start."""
 
     def __init__(self, count=2, deaths=None, failed_starts=0, unable=""):
         self.count, self.deaths, self.failed_starts, self.unable = count, dict(deaths or {}), failed_starts, unable
