@@ -296,7 +296,7 @@ def test_bad_arguments_end_with_2_and_say_what_to_do(engine, data, tmp_path, cap
 
 def test_without_a_frame_left_to_judge_by_the_command_says_how_many_to_take(engine, data, tmp_path, capsys):
     assert run(engine, data / "train", tmp_path, "--frames", "33") == 2
-    assert "none is left to judge by. Try: --frames 24" in capsys.readouterr().err
+    assert "expected some to evaluate on. Try: --frames 24" in capsys.readouterr().err
 
 
 def test_the_search_frames_are_spread_over_those_held_out():

@@ -93,7 +93,7 @@ def test_a_data_set_s_own_folder_leads_to_its_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("ade20k", "neither a file nor known; known: own, camvid, cityscapes, voc"), ("voc", "no class of this network")])
+    ("ade20k", "neither a file nor known; known: own, camvid, cityscapes, voc"), ("voc", "shares no class with")])
 def test_a_label_set_that_does_not_fit_is_refused(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         label_map(name, ("road", "sky"))

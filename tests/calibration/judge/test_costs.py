@@ -48,5 +48,5 @@ def test_every_layer_has_its_time_in_float_and_in_int8(graph, engine):
 
 @pytest.mark.parametrize("engine", ["ncnn", "litert"])
 def test_an_engine_that_has_no_profiler_or_reads_no_such_graphs_is_refused(graph, engine):
-    with pytest.raises(UserError, match="does not say what each of its kernels takes"):
+    with pytest.raises(UserError, match="does not report the time of each kernel"):
         kernels(graph.model, engine, FRAME)

@@ -256,7 +256,7 @@ def test_inspection_lists_operations_and_says_that_only_a_mac_knows_more(fp32):
     lines = inspected(fp32)
     assert lines[0].startswith(f"{fp32.name}: 0.0 MB, CoreML7")
     assert "     4  conv" in lines
-    assert "only a Mac can tell" in lines[-1]
+    assert "only a Mac can report" in lines[-1]
 
 
 def test_the_last_line_says_where_the_weights_come_from_and_their_terms(tmp_path, capsys, monkeypatch):
