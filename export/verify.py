@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.difference import Trace, parting
-from runtime.artifact import Check, OutputKind
+from runtime.artifact import Check
 from runtime.errors import GateFailed
 from runtime.preprocess import Frame
 
@@ -18,10 +18,6 @@ Output = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 
 Run = Callable[[Frame], Output]
 """uint8 [1, H, W, 3] BGR → output, batch dimension included."""
-
-PLANES_OUTSIDE = "bytes, channels last → float32 planes"
-"""What a session does with a frame where the engine's graphs cannot, or are slow at it; its low-resolution logits then
-come as planes too."""
 
 ToClasses = Callable[[Output], npt.NDArray[np.uint8]]
 """One output → uint8 [H, W] class map at input size."""
@@ -140,11 +136,6 @@ def _compare_frame(reference: Output, output: Output, to_classes: ToClasses) -> 
         max_rel=difference / max(float(np.abs(a).max()), 1e-12),
         cosine=float(a @ b) / norms if norms else 0.0,
     )
-
-
-def classes_last(run: Run, output: OutputKind) -> Run:
-    """A run whose low-resolution logits come as planes, [1, C, h, w], as a verifier has them: [1, h, w, C]."""
-    return (lambda x: np.moveaxis(run(x), 1, 3)) if output is OutputKind.LOW else run
 
 
 def describe(check: Check) -> str:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from export.calibrated import LOSSY, calibration_frames, record, verdict
 from export.executorch.convert import Program, int8_program_from_torch, program_from_torch
+from export.planes import OUTSIDE, classes_last
 from export.request import tools
 from export.target import HOST, Job
-from export.verify import FP32, PLANES_OUTSIDE, Gate, classes_last, describe
+from export.verify import FP32, Gate, describe
 from runtime.sessions.executorch import ExecutorchSession
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _published(job: Job, program: Program, checks: list[Check], calibration: dic
         job.request, "executorch", tools=tools(*HOST, "executorch", "torchao"), shape=result.shape or (),
         names=(source.name, result.name), layout="NCHW", verification=checks,
         details={"delegates": {"XNNPACK": program.delegates}, "portable_kernels": program.portable,
-                 "in_the_session": PLANES_OUTSIDE})
+                 "in_the_session": OUTSIDE})
     path = job.out / f"{job.request.stem}.pte"
 
     def write(temporary: Path) -> None:

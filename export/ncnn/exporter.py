@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from export.calibrated import LOSSY, calibration_frames, record, verdict
 from export.ncnn.convert import layers, ncnn_from_torch
+from export.planes import OUTSIDE, classes_last
 from export.request import tools
 from export.target import HOST, Job
-from export.verify import FP16, FP32, PLANES_OUTSIDE, Gate, classes_last, describe
+from export.verify import FP16, FP32, Gate, describe
 from runtime.sessions.ncnn import NcnnSession
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _published(job: Job, folder: Path, checks: list[Check], calibration: dict[st
         shape = session.run(drawn_frame(job.request.spec.preprocess.size, 0)[None]).shape
     artifact = described(
         job.request, "ncnn", tools=tools(*HOST, "ncnn", "pnnx"), shape=shape, names=(source.name, result.name),
-        layout="NCHW", verification=checks, details={"layers": layers(folder), "in_the_session": PLANES_OUTSIDE})
+        layout="NCHW", verification=checks, details={"layers": layers(folder), "in_the_session": OUTSIDE})
     path = job.out / f"{job.request.stem}.ncnn"
 
     def write(temporary: Path) -> None:
