@@ -42,6 +42,7 @@ def exported(job: Job) -> Path:
     from export.difference import Trace
     from export.onnx import fp16_ranges
     from export.onnx.graph import gelu_as_engines_know_it, global_pool_from_reduce_mean, without_names_of_the_build
+    from export.onnx.interpolation import pointwise_before_interpolation
     from export.onnx.simplify import simplified
     from export.origins.onnx_network import OnnxNetwork
     from export.reference import torch_verifier
@@ -67,6 +68,8 @@ def exported(job: Job) -> Path:
         model = verified(f"simplified vs {origin}", simplified(model), FP32)
     model = gelu_as_engines_know_it(global_pool_from_reduce_mean(model))
     model = verified(f"rewritten vs {origin}", without_names_of_the_build(model), FP32)
+    if (moved := pointwise_before_interpolation(model)) != model:
+        model = verified(f"pointwise first vs {origin}", moved, FP32)
     if wanted.precision == "fp16":
         model, kept = fp16_ranges.float16_where_safe(model, [frame for _, frame in verifier.frames])
         say(fp16_ranges.describe(kept))
