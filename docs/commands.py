@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -29,16 +30,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     from edgeseg.__main__ import commands
 
     names = [*commands(), *(f"benchmarks {name}" for name in benchmarks())]
-    with ThreadPoolExecutor() as pool:
-        texts = list(pool.map(helped, names))
-    sections = [f"## edgeseg {name}\n\n```text\n{text}\n```\n" for name, text in zip(names, texts)]
+    sections = [f"## edgeseg {name}\n\n```text\n{helped(name)}\n```\n" for name in names]
     files.append(File.generated(config, PAGE, content="\n".join([INTRODUCTION, *sections])))
     return files
 
 
 def helped(name: str) -> str:
     """What a command prints for --help at 82 columns, without colours."""
-    plain = {**os.environ, "COLUMNS": "82", "NO_COLOR": "1"}
-    done = subprocess.run([sys.executable, "-m", "edgeseg", *name.split(), "--help"], cwd=ROOT, env=plain,
-                          capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    from edgeseg.__main__ import main
+
+    with patch.dict(os.environ, COLUMNS="82", NO_COLOR="1"), redirect_stdout(StringIO()) as text, suppress(SystemExit):
+        main([*name.split(), "--help"])
+    return text.getvalue().strip()

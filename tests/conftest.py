@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,12 @@ from tests import boards
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("runtime", "calibration", "export", "benchmarks", "edgeseg")
 """What ships; each may import only itself and those before it."""
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """A file of ours, parsed once for all tests of a process that read it."""
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")

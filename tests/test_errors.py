@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from runtime import errors
 from runtime.sessions import _cuda as cuda
-from tests.conftest import PACKAGES, ROOT
+from tests.conftest import PACKAGES, ROOT, tree
 
 KINDS = {name for module in (errors, cuda) for name, value in vars(module).items()
          if isinstance(value, type) and issubclass(value, errors.EdgesegError) and value is not errors.MissingLibrary}
@@ -47,7 +47,7 @@ def text(node: ast.expr) -> list[str]:
 
 
 def errors_in(path: Path) -> Iterator[Raised]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS and node.args:
             tries = [part for word in node.keywords if word.arg == "try_" for part in text(word.value)]
             for what in text(node.args[0]):

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PACKAGES, ROOT
+from tests.conftest import PACKAGES, ROOT, tree
 
 
 def imported(path: Path) -> set[str]:
     """Top-level names that a file imports anywhere."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -37,10 +37,9 @@ def test_imports_point_one_way(package):
 def imports_of(path: Path, modules: set[str]) -> set[str]:
     """The modules of ours that a file imports anywhere, except for its annotations alone."""
     found = set()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    annotations = {id(node) for branch in ast.walk(tree) if isinstance(branch, ast.If)
+    annotations = {id(node) for branch in ast.walk(tree(path)) if isinstance(branch, ast.If)
                    and ast.unparse(branch.test) == "TYPE_CHECKING" for node in ast.walk(branch)}
-    for node in ast.walk(tree):
+    for node in ast.walk(tree(path)):
         if id(node) in annotations:
             continue
         if isinstance(node, ast.Import):
@@ -62,7 +61,7 @@ def test_no_two_classes_have_one_name():
     places = defaultdict(list)
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in ast.walk(tree(path)):
                 if isinstance(node, ast.ClassDef):
                     places[node.name].append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert len(places) > 200  # more than nothing was read
@@ -106,17 +105,32 @@ def test_every_command_has_a_line_of_its_own_in_the_map_that_edgeseg_prints():
     assert [name for name, (_, what) in commands().items() if not what] == []
 
 
+HELP = """
+import runpy, sys
+for command in sys.argv[1:]:
+    before, sys.argv = set(sys.modules), ["x", "--help"]
+    try: runpy.run_module(command, run_name="__main__")
+    except SystemExit as end: print("exit", end.code)
+    print("heavy", sorted({"torch", "onnx", "cv2", "onnxruntime", "tensorrt_rtx", "coremltools", "matplotlib", "plotly",
+        "ai_edge_litert", "litert_torch", "jax", "ncnn", "pnnx", "executorch", "jinja2"} & (set(sys.modules) - before)))
+    print("end of", command)
+"""
+"""Asks commands for help one after the other, and prints what each loads that none before it has."""
+
+
+@pytest.fixture(scope="module")
+def helps():
+    """Command → what it prints for --help, its exit code, and what it loads: of one process, as starts take time."""
+    text = subprocess.check_output([sys.executable, "-c", HELP, *COMMANDS], text=True, cwd=ROOT)
+    parts = re.split(r"^end of (.*)\n", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[::2]))
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_helps_with_an_example_and_without_loading_anything_heavy(command):
-    code = (f"import runpy, sys; sys.argv = ['x', '--help']\n"
-            f"try: runpy.run_module({command!r}, run_name='__main__')\n"
-            "except SystemExit as end: print('exit', end.code)\n"
-            "print('heavy', sorted({'torch', 'onnx', 'cv2', 'onnxruntime', 'tensorrt_rtx', 'coremltools', 'matplotlib',"
-            " 'plotly', 'ai_edge_litert', 'litert_torch', 'jax', 'ncnn', 'pnnx', 'executorch'} & set(sys.modules)))")
-    text = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
-    assert "example: python -m " in text
-    assert "exit 0" in text
-    assert "heavy []" in text
+def test_every_command_helps_with_an_example_and_without_loading_anything_heavy(command, helps):
+    assert "example: python -m " in helps[command]
+    assert "exit 0" in helps[command]
+    assert "heavy []" in helps[command]
 
 
 def rooms_of(name: str) -> tuple[str, ...]:
@@ -127,7 +141,7 @@ def rooms_of(name: str) -> tuple[str, ...]:
 def names_in(path: Path) -> set[str]:
     """Whole strings, and modules of rooms that are imported, but for the text of docstrings and messages."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.add(node.value)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -149,7 +163,8 @@ def test_nothing_outside_of_a_targets_room_and_its_session_names_it():
     offenders = {}
     for path in (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))):
         place = path.relative_to(ROOT).as_posix()
-        named = {name for name in {*targets(), *engines()} - {GRAPHS} if {name, name.replace("-", "_")} & names_in(path)
+        found = names_in(path)
+        named = {name for name in {*targets(), *engines()} - {GRAPHS} if {name, name.replace("-", "_")} & found
                  and not place.startswith(rooms_of(name))}
         if named:
             offenders[place] = sorted(named)

@@ -73,7 +73,7 @@ def disguised():
     return dataclasses.replace(tiny.request(), network=network)
 
 
-@pytest.mark.parametrize("target", ["onnx", "coreml", "litert"])
+@pytest.mark.parametrize("target", ["onnx", "coreml", pytest.param("litert", marks=pytest.mark.slow)])
 def test_a_network_that_is_another_when_it_is_traced_is_found_in_every_target(target, disguised, tmp_path):
     if why := known(target).hindrance():
         pytest.skip(why)

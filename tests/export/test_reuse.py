@@ -14,7 +14,7 @@ from tests import tiny
 
 def test_an_untouched_export_is_reused_and_a_damaged_one_is_not(tmp_path):
     job = Job(tiny.request(), tmp_path)
-    path = build("onnx", job)
+    path = tiny.artifact(tmp_path)
     assert kept("onnx", job) == path
     assert kept("coreml", job) is None
     assert kept("onnx", dataclasses.replace(job, out=tmp_path / "elsewhere")) is None
@@ -27,8 +27,7 @@ def test_an_untouched_export_is_reused_and_a_damaged_one_is_not(tmp_path):
 def test_a_second_build_says_that_it_uses_the_first_again_unless_it_may_not(tmp_path):
     lines: list[str] = []
     job = Job(tiny.request(), tmp_path, say=lines.append)
-    path = build("onnx", job)
-    lines.clear()
+    path = tiny.artifact(tmp_path)
     assert build("onnx", job) == path
     assert lines == [f"{path}: unchanged, used again"]
     build("onnx", job, reuse=False)

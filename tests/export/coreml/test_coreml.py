@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -41,13 +42,26 @@ def photos(tmp_path_factory):
     return folder
 
 
+@functools.cache
+def conversion(output, precision, options, convert=exporter.model_from_torch):
+    """The tiny network as coremltools converts it; nothing that is done with it later changes it."""
+    return convert(tiny.request(output=output, precision=precision), options)
+
+
+@pytest.fixture
+def converted(monkeypatch):
+    """Exports the tiny network without converting it once more: seconds, of which the tests have a dozen."""
+    monkeypatch.setattr(exporter, "model_from_torch", lambda wanted, options: conversion(
+        wanted.output, "fp32" if wanted.precision == "fp32" else "fp16", options))
+
+
 @pytest.fixture(scope="module")
 def fp32(tmp_path_factory):
     return exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path_factory.mktemp("fp32")), CoremlOptions())
 
 
 @pytest.mark.parametrize("output", list(OutputKind))
-def test_the_saved_package_computes_the_networks_own_output(tmp_path, output):
+def test_the_saved_package_computes_the_networks_own_output(tmp_path, output, converted):
     lines: list[str] = []
     package = exported(Job(tiny.request(output=output), tmp_path, say=lines.append), CoremlOptions(image=False))
     artifact, engine = open_artifact(package)
@@ -93,7 +107,7 @@ def test_the_package_says_what_it_is_to_xcode_and_to_us(fp32):
 
 
 @pytest.mark.parametrize("image", [True, False])
-def test_the_session_finds_in_the_package_what_its_json_says(tmp_path, image):
+def test_the_session_finds_in_the_package_what_its_json_says(tmp_path, image, converted):
     package = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), CoremlOptions(image=image))
     artifact, _ = open_artifact(package)
     description = read_package(package).description.description
@@ -110,7 +124,7 @@ def test_two_exports_are_byte_identical(fp32, tmp_path):
     assert engine_sha256(again) == engine_sha256(fp32)
 
 
-def test_an_export_replaces_an_older_one(tmp_path):
+def test_an_export_replaces_an_older_one(tmp_path, converted):
     older = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), CoremlOptions())
     newer = exported(Job(tiny.request(output=OutputKind.CLASSES), tmp_path), CoremlOptions("iOS18"))
     assert older == newer
@@ -150,7 +164,7 @@ SMALLER = {"int8": {"quantize", "dequantize", "constexpr_affine_dequantize"}, "w
 @pytest.mark.parametrize("precision", SMALLER)
 @pytest.mark.parametrize("target", ["iOS17", "iOS18"])
 def test_a_smaller_package_is_read_back_as_coremltools_decompresses_it(tmp_path, photos, monkeypatch, precision,
-                                                                       target):
+                                                                       target, converted):
     """Palettes and 4- and 6-bit indices are stored differently from iOS18 on; both are read from the file."""
     import coremltools as ct
     import coremltools.optimize.coreml as cto
@@ -171,7 +185,7 @@ def test_a_smaller_package_is_read_back_as_coremltools_decompresses_it(tmp_path,
     np.testing.assert_array_equal(*both)
 
 
-def test_activation_scales_in_the_package_are_our_ranges_by_127(tmp_path, photos, monkeypatch):
+def test_activation_scales_in_the_package_are_our_ranges_by_127(tmp_path, photos, monkeypatch, converted):
     monkeypatch.setattr(exporter, "LOSSY_AGREEMENT", 0.5)
     monkeypatch.setattr(exporter, "FP16", exporter.Gate(agreement=0.9))
     given = {}
@@ -239,7 +253,7 @@ def test_int8_without_what_it_needs_is_refused_before_any_work(tmp_path, photos,
     assert not (tmp_path / "out").exists()
 
 
-def test_the_budget_refuses_a_package_that_loses_too_much(tmp_path):
+def test_the_budget_refuses_a_package_that_loses_too_much(tmp_path, converted):
     tiny.labelled(tmp_path)
     lines: list[str] = []
     wanted = tiny.request(output=OutputKind.CLASSES)
