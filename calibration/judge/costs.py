@@ -57,28 +57,34 @@ def profiler(engine: str) -> Profiler | None:
     return found
 
 
-def layer_ms(graph: FloatGraph, profile: Sequence[Kernel], heads: Mapping[str, str] | None = None) -> dict[str, float]:
+def layer_ms(graph: FloatGraph, profile: Sequence[Kernel]) -> dict[str, float]:
     """Milliseconds of each layer with weights and of everything up to the next one: the conversions between float and
-    integers, activation functions, additions. What comes before the first layer is left out.
-
-    Args:
-        graph: the float graph.
-        profile: of its file or of what was made of it.
-        heads: node → layer whose time it counts for; None for the one whose sums its first input starts from.
-
-    An engine derives its names from those of nodes and tensors; the longest one that occurs in a name is meant.
-    """
-    heads = _heads(graph) if heads is None else heads
-    known = {node.name: node.name for node in graph.graph.node} | {
-        tensor: node.name for tensor, node in graph.producer.items()}
-    longest = sorted(known, key=len, reverse=True)
+    integers, activation functions, additions. What comes before the first layer is left out."""
     found: defaultdict[str, float] = defaultdict(float)
-    for names, ms in profile:
-        nodes = [known[key] for name in names for key in [next((k for k in longest if k in name), "")] if key]
-        head = next((node for node in nodes if heads.get(node) == node), heads.get(nodes[0]) if nodes else None)
+    for head, (_, ms) in zip(led_back(graph, profile, _heads(graph)), profile):
         if head is not None:
             found[head] += ms
     return dict(found)
+
+
+def led_back(graph: FloatGraph, profile: Sequence[Kernel], heads: Mapping[str, str]) -> list[str | None]:
+    """Of each kernel the layer that it belongs to, None where its names say nothing of one.
+
+    Args:
+        graph: the float graph.
+        profile: of its file, or of what was made of it.
+        heads: node → layer, itself where it is one.
+
+    An engine derives its names from those of nodes and tensors; the longest one that occurs in a name is meant.
+    """
+    known = {node.name: node.name for node in graph.graph.node} | {
+        tensor: node.name for tensor, node in graph.producer.items()}
+    longest = sorted(known, key=len, reverse=True)
+    found = list[str | None]()
+    for names, _ in profile:
+        nodes = [known[key] for name in names for key in [next((k for k in longest if k in name), "")] if key]
+        found.append(next((node for node in nodes if heads.get(node) == node), heads.get(nodes[0]) if nodes else None))
+    return found
 
 
 def _heads(graph: FloatGraph) -> dict[str, str]:

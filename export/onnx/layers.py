@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,21 +21,24 @@ def timed(path: Path, kernels: Sequence[Kernel]) -> list[TimedLayer]:
 
     Args:
         path: a float32 file of fixed size.
-        kernels: as an engine's profile tells them.
+        kernels: in the order in which they ran. One whose name says nothing of the file, as an engine's own change of
+            layout, counts for what ran before it.
 
     Raises:
         UserError: the file is quantised, float16 or of any size.
     """
     import onnx
 
-    from calibration.judge.costs import layer_ms
+    from calibration.judge.costs import led_back
     from calibration.quantise.graph import FloatGraph
 
     graph = FloatGraph(onnx.load(path))
-    spent = layer_ms(graph, kernels, _heads(graph))
-    rest = sum(ms for _, ms in kernels) - sum(spent.values())
-    return [TimedLayer(BEFORE, BEFORE, (0, 0), (), rest),
-            *(_layer(graph, graph.nodes[layer.node], layer.name, spent.get(layer.node, 0.0))
+    spent, last = defaultdict[str, float](float), BEFORE
+    for head, (_, ms) in zip(led_back(graph, kernels, _heads(graph)), kernels):
+        last = head or last
+        spent[last] += ms
+    return [TimedLayer(BEFORE, BEFORE, (0, 0), (), spent[BEFORE]),
+            *(_layer(graph, graph.nodes[layer.node], layer.name, spent[layer.node])
               for layer in graph.layers if layer.macs)]
 
 

@@ -6,12 +6,15 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 from benchmarks import layers
 from benchmarks.layers import Side, main, measured, pairs, sentence, sides, table
+from calibration.quantise.graph import FloatGraph
 from export.layers import BEFORE, TimedLayer
-from runtime.artifact import json_path, open_artifact
+from export.onnx.layers import timed
+from runtime.artifact import json_path, open_artifact, write_artifact
 from runtime.errors import UserError
 from runtime.sessions import engines
 from tests import lite
@@ -43,6 +46,14 @@ def test_every_layer_of_a_file_gets_its_time_and_the_rest_is_before_the_first(en
     assert [entry.name for entry in one.turns[0]] == [BEFORE, *NAMES]
     assert all(entry.ms > 0 for entry in one.turns[0])
     assert [str(entry) for entry in one.turns[0][1:3]] == ["3x3, 3 → 8 at 16x24", "3x3, 8 → 16 at 8x12"]
+
+
+def test_a_kernel_without_a_name_of_the_file_counts_for_what_ran_before_it(engine: Path) -> None:
+    graph = FloatGraph(onnx.load(engine))
+    stem, down = (next(entry.node for entry in graph.layers if entry.name == name) for name in NAMES[:2])
+    found = timed(engine, [(["ReorderInput"], 4.0), ([f"{stem}_nchwc"], 1.0), (["ReorderOutput"], 0.5), ([down], 2.0)])
+    assert [(entry.name, entry.ms) for entry in found[:4]] == [
+        (BEFORE, 4.0), ("stem.0", 1.5), ("down.0", 2.0), ("gate.1", 0.0)]
 
 
 def test_a_file_of_another_format_has_the_same_layers(engine: Path, tmp_path: Path,
@@ -94,8 +105,6 @@ def test_two_files_in_one_engine_are_told_apart_by_their_names(engine: Path, tmp
     copy = tmp_path / "copy.onnx"
     shutil.copyfile(engine, copy)
     artifact, _ = open_artifact(engine)
-    from runtime.artifact import write_artifact
-
     write_artifact(replace(artifact, file=copy.name), copy)
     assert json_path(copy).is_file()
     assert layers.labels(*sides([str(engine), str(copy)], ["onnx"], tmp_path)) == (engine.name, "copy.onnx")
