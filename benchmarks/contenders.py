@@ -36,7 +36,7 @@ class Clock:
 
 
 def repeated(path: str, fps: float) -> Source:
-    """A video or folder that starts again at its end, for as long as somebody reads."""
+    """A video or folder that starts again at its end, for as long as it is read."""
     from runtime.sources import Shot, Source, open_source
 
     def shots() -> Iterator[Shot]:

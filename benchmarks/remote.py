@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 class Remote:
     """Stands where a `runtime.Segmenter` does, for its masks, so that engines share no process and an engine that
-    crashes ends nobody else. Use it as a context manager.
+    crashes ends nothing else. Use it as a context manager.
 
     Args:
         path, engine, threads: as in `Segmenter.open`.

@@ -1,4 +1,4 @@
-"""One artifact in a process of its own, so that nobody shares its memory, threads or caches.
+"""One artifact in a process of its own, so that nothing shares its memory, threads or caches.
 
 Both ends of the conversation are here, one JSON object per line: the child opens the artifact and says how long that
 took; then it answers each `{"queries": N, "seconds": S}` with the times of at least N queries that take at least S
@@ -174,7 +174,7 @@ def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str,
 
 def _heard(requests: IO[str], silence_s: int) -> Iterator[str]:
     """Requests, as they come. When the parent has closed the pipe, or was silent for too long, this process ends at
-    once, whatever it is at: nobody waits for the answer, and on a board nothing may keep running."""
+    once, whatever it is at: no answer is awaited, and on a board nothing may keep running."""
     heard: SimpleQueue[str] = SimpleQueue()
 
     def listen() -> None:

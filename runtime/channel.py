@@ -54,7 +54,7 @@ class Channel(Generic[Item]):
             wait: wait for room whatever the policy, so that this item displaces none.
 
         Raises:
-            Closed: nobody will take it.
+            Closed: it will not be taken.
         """
         with self._changed:
             if self._policy is Policy.EVERY or wait:

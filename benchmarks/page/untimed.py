@@ -33,7 +33,7 @@ class Untimed:
         return f"evaluated by the reference on {self.accuracy.samples} frames, not executed"
 
     def unchecked(self, max_ms: float | None, max_drop: float | None) -> str:
-        """Which budgets nobody could check, as one sentence; "" where none was set."""
+        """Which budgets could not be checked, as one sentence; "" where none was set."""
         limits = [] if max_ms is None else [f"p90 at most {max_ms:g} ms"]
         if self.accuracy is None and max_drop is not None:
             limits.append(f"at most {max_drop:g} points of mIoU below the best")

@@ -41,7 +41,7 @@ def verdict(candidates: Sequence[Candidate], max_ms: float | None, max_drop: flo
             untimed: Sequence[Untimed] = ()) -> Verdict:
     """Choose.
 
-    Nine frames in ten must be done within `max_ms` (p90), as a camera waits for nobody. `max_drop` says how much
+    Nine frames in ten must be done within `max_ms` (p90), as a camera does not wait. `max_drop` says how much
     accuracy may be given up for speed, so with it the fastest that fits is chosen, and without it the most accurate.
 
     Args:
@@ -59,7 +59,7 @@ def _decision(candidates: Sequence[Candidate], max_ms: float | None, max_drop: f
     trusted = [c for c in candidates if not c.invalid]
     scored = [c for c in trusted if c.miou is not None]
     if not scored:
-        return _nobody(candidates, trusted, max_ms, max_drop)
+        return _none_fits(candidates, trusted, max_ms, max_drop)
     best, chosen = max(scored, key=_miou), _choice(scored, max_ms, max_drop)
     limits = _limits(max_ms, max_drop)
     against = tuple(f"{c.label}: {why}" for c in scored if (why := _against(c, best, max_ms, max_drop)))
@@ -109,8 +109,8 @@ def _against(c: Candidate, best: Candidate, max_ms: float | None, max_drop: floa
     return ", ".join(found)
 
 
-def _nobody(candidates: Sequence[Candidate], trusted: Sequence[Candidate], max_ms: float | None,
-            max_drop: float | None) -> Verdict:
+def _none_fits(candidates: Sequence[Candidate], trusted: Sequence[Candidate], max_ms: float | None,
+               max_drop: float | None) -> Verdict:
     if not candidates:
         return Verdict(None, "Nothing was measured.", ())
     if not trusted:

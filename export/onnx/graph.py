@@ -62,7 +62,7 @@ def gelu_as_engines_know_it(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def without_names_of_the_build(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove what differs from build to build and serves nobody at run time: stack traces, paths, doc strings."""
+    """Remove what differs from build to build and serves nothing at run time: stack traces, paths, doc strings."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     result.producer_name, result.producer_version = "edgeseg", ""

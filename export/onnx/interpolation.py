@@ -41,7 +41,7 @@ class _Surroundings:
     """What must be known around a convolution.
 
     Attributes:
-        replaced: outputs of interpolations and additions that nobody reads any more.
+        replaced: outputs of interpolations and additions that nothing reads any more.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -106,7 +106,7 @@ class _Surroundings:
         return nodes
 
     def _replace(self, name: str, leaves: Sequence[str]) -> None:
-        """Note that nobody reads a sum any more, nor the interpolations in it."""
+        """Note that nothing reads a sum any more, nor the interpolations in it."""
         if name in leaves:
             self.replaced |= {name} if self._enlarges(name) else set()
         else:

@@ -86,7 +86,7 @@ def add_network(path: Path, artifact: Artifact, folder: Path, engine_at: str, pr
 
 
 def check_out(out: Path) -> None:
-    """See that nobody else's files are in the way.
+    """See that no other files are in the way.
 
     Raises:
         UserError: `out` is a file, or holds something and no page of ours.

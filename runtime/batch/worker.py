@@ -93,7 +93,7 @@ def opened(job: BatchJob) -> Callable[[Item | Segment], Cut | SegmentRecord]:
     """A worker's function: items are cut, segments are segmented.
 
     Raises:
-        UserError: the artifact cannot run here, or the output is another place here than for whoever started us.
+        UserError: the artifact cannot run here, or the output is not the folder of the machine that started it.
     """
     quiet_opencv()
     store = store_at(job.out)

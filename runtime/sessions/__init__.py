@@ -54,7 +54,7 @@ class Engine:
         packages: distributions that it takes.
         one_of: distributions of which one is enough.
         extra: the extra of pyproject.toml that brings them; "" for the base install.
-        lacks: what else this machine lacks for it, in words; "" when nothing. Called when somebody asks.
+        lacks: what else this machine lacks for it, in words; "" when nothing. Called on demand.
         integers: of the INT8 graphs that it computes rightly (`Artifact.integers`); it is given no others.
         form: of the INT8 graphs that it computes best.
     """
