@@ -93,7 +93,8 @@ class MatchedLayer:
 
 
 def pairs(one: Side, other: Side) -> list[MatchedLayer]:
-    """The layers of two files, matched, in the first one's order; then those that only one of them has."""
+    """The layers of two files, matched by shape and order or else by name, in the first one's order; then those that
+    only one of them has."""
     places: list[dict[Any, list[int]]] = []
     for side in (one, other):
         found = defaultdict[Any, list[int]](list)
@@ -101,6 +102,10 @@ def pairs(one: Side, other: Side) -> list[MatchedLayer]:
             found[layer.shape].append(place)
         places.append(found)
     both = [(a, b) for shape, mine in places[0].items() for a, b in zip(mine, places[1][shape])]
+    mine, theirs = ({match[side] for match in both} for side in (0, 1))
+    named = {layer.name: place for place, layer in enumerate(other.turns[0]) if layer.name and place not in theirs}
+    both += [(place, named.pop(layer.name)) for place, layer in enumerate(one.turns[0])
+             if place not in mine and layer.name in named]
     mine, theirs = ({match[side] for match in both} for side in (0, 1))
     return [*(_pair(one, other, a, b) for a, b in sorted(both)),
             *(_pair(one, other, a, None) for a in range(len(one.turns[0])) if a not in mine),
@@ -162,6 +167,8 @@ def sentence(one: Side, other: Side, found: Sequence[MatchedLayer]) -> str:
     ratio, low, high = ratio_interval(other.frames, one.frames, paired=True)
     first = (f"{one.artifact.name}: {names[0]} {_median(one.frames):.1f} ms, {names[1]} {_median(other.frames):.1f} ms "
              f"a frame, {ratio:.2f} [{low:.2f}, {high:.2f}] times as long")
+    if low <= 1 <= high:
+        return f"{first}: equally long, as far as this run can tell"
     total = sum(pair.more for pair in found)
     kinds = defaultdict[str, list[MatchedLayer]](list)
     for pair in found:
@@ -172,9 +179,9 @@ def sentence(one: Side, other: Side, found: Sequence[MatchedLayer]) -> str:
         if covered < MOST * abs(total):
             a, b = (sum(pair.ms[side] for pair in group) for side in (0, 1))
             covered += abs(a - b)
-            times = f"{len(group)} x " if len(group) > 1 else ""
-            told.append(f"{times}{what} ({a:.2f} against {b:.2f} ms)")
-    return f"{first}; {100 * covered / abs(total):.0f} % of the difference in {'; '.join(told)}" if total else first
+            told.append(f"{f'{len(group)} x ' if len(group) > 1 else ''}{what} ({a:.2f} against {b:.2f} ms)")
+    share = f"{100 * covered / abs(total):.0f} % of" if covered < abs(total) else "all"
+    return f"{first}; {share} the difference in {'; '.join(told)}"
 
 
 def _median(rounds: Rounds) -> float:
