@@ -6,18 +6,18 @@ EXTRAS := export,record,batch,cluster,calibration,trt,litert-export,ncnn-export,
 .PHONY: demo test check docs contracts pythons arm64 clean
 
 # A file's tests run in one process: what they share is then made once.
-TEST := -m pytest -n auto --dist loadfile
+TEST := -m pytest -n auto --dist loadfile -m "not slow"
 
 demo: .venv/ready
 	$(BIN)/python examples/demo.py
 
 test: .venv/ready
-	$(BIN)/python $(TEST) -m "not slow"
+	$(BIN)/python $(TEST)
 
 check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python $(TEST) -m "not slow"
+	$(BIN)/python $(TEST)
 
 # The documentation, into site/; a broken link is an error.
 docs: .venv/ready
@@ -36,7 +36,7 @@ CONTRACTS := onnx $(filter-out models exports,$(PARTS)) pages signals documents 
 contracts: $(addprefix contracts-,$(CONTRACTS))
 
 contracts-%: .venv/ready
-	$(BIN)/python $(TEST) -m slow $(or $(IN_$*),tests/contracts/test_$*.py)
+	$(BIN)/python -m pytest -n auto -m slow $(or $(IN_$*),tests/contracts/test_$*.py)
 
 # The runtime and the bundled networks on an emulated Arm64 machine, which takes Debian 12 on x86-64.
 arm64: .venv/ready
