@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from math import ceil
 
 import pytest
@@ -26,7 +27,9 @@ def fitting(entry: ModelSpec, size: tuple[int, int]) -> tuple[int, int]:
     return size[0] // unit * unit + extra, size[1] // unit * unit + extra
 
 
+@cache
 def on_meta(name: str) -> torch.nn.Module:
+    """A network without memory for its weights, made once, as it takes seconds; no test here changes it."""
     with torch.device("meta"):
         return find(name).load()
 
