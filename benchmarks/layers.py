@@ -145,6 +145,7 @@ def labels(one: Side, other: Side) -> tuple[str, str]:
 def table(found: Sequence[MatchedLayer], names: tuple[str, str], count: int) -> str:
     """The `count` layers that differ most, and the rest in one line."""
     from benchmarks.intervals import difference_interval
+    from benchmarks.page.text import aligned
 
     rows: list[tuple[str, ...]] = [("layer", "what", *(f"{name} ms" for name in names), "difference [95 %]")]
     for pair in found[:count]:
@@ -153,10 +154,7 @@ def table(found: Sequence[MatchedLayer], names: tuple[str, str], count: int) -> 
     if rest := found[count:]:
         sums = [sum(pair.ms[side] for pair in rest) for side in (0, 1)]
         rows.append((f"{len(rest)} others", "", *(f"{ms:.3f}" for ms in sums), f"{sums[0] - sums[1]:+.3f}"))
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), row[1].ljust(widths[1]),
-                                *(text.rjust(width) for text, width in zip(row[2:], widths[2:]))]).rstrip()
-                     for row in rows)
+    return "\n".join(aligned(rows, left=2))
 
 
 def sentence(one: Side, other: Side, found: Sequence[MatchedLayer]) -> str:

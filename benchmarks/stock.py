@@ -210,15 +210,14 @@ def measured(found: Sequence[Duel], frames: Sequence[Frame], rounds: int = ROUND
 def table(found: Sequence[Duel]) -> str:
     """One line for each engine, the fastest of ours first."""
     from benchmarks.intervals import median
+    from benchmarks.page.text import aligned
 
     sides = ("ours ms", "plain ms", "ours / plain [95 %]")
     rows: list[tuple[str, ...]] = [("engine", *sides, *(f"alone: {title}" for title in sides))]
     for duel in found:
         ours, plain, *alone = (f"{median(contender.times):.2f}" for contender in duel.contenders)
         rows.append((duel.engine, ours, plain, _interval(duel.ratio), *alone, _interval(duel.ratio_alone)))
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in
-                                                            zip(row[1:], widths[1:]))]) for row in rows)
+    return "\n".join(aligned(rows))
 
 
 def _interval(values: Interval) -> str:

@@ -30,7 +30,7 @@ class Gate:
     Attributes:
         agreement: smallest share of pixels whose class is the same, over all frames.
         max_rel: largest difference of logits as a share of the largest, as networks scale them as they like: SFNet's
-            reach 50 with random weights, DeepLabv3+'s 1e-8. None where the step rounds on purpose.
+            reach 50 with random weights, DeepLabv3+'s 4e-5. None where the step rounds on purpose.
         apart: by how much of its size a tensor on the way may differ before it is named as the first that does.
     """
 

@@ -24,6 +24,13 @@ def marks(candidate: Candidate) -> str:
     return ", ".join(["quick"] * candidate.quick + ["INVALID"] * bool(candidate.invalid))
 
 
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Rows of cells as lines; the `left` first columns are aligned to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(text.ljust(width) if place < left else text.rjust(width)
+                      for place, (text, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
+
+
 COLUMNS: tuple[Column, ...] = (
     ("artifact", lambda c: c.label),
     ("mIoU", value("miou", 2, "accuracy", 100)),

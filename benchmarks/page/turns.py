@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from benchmarks.intervals import Interval, ratio_interval
 from benchmarks.measurement import Measurement
 from benchmarks.page.candidates import Candidate
-from benchmarks.page.text import Column, marks, value
+from benchmarks.page.text import Column, aligned, marks, value
 from benchmarks.page.verdict import Verdict
 
 Base = Callable[[Candidate], Candidate]
@@ -27,10 +27,7 @@ def table(candidates: Sequence[Candidate], base: Base, what: str) -> str:
         ("mIoU [95 %]", _miou), ("points lost [95 %]", _lost), ("pixels kept", kept), ("file MB", value("model_mb", 1)),
         ("peak MB", value("peak_mb", 0)), ("start ms", value("cold_start_ms", 0)), ("", marks)]
     cells = [[title for title, _ in columns], *([cell(c) for _, cell in columns] for c in candidates)]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))])
-             for row in cells]
-    return "\n".join([*map(str.rstrip, lines), *_complaints(candidates)])
+    return "\n".join([*aligned(cells), *_complaints(candidates)])
 
 
 def short(c: Candidate) -> str:

@@ -32,10 +32,8 @@ def tflite_from_torch(wanted: Request) -> bytes:
 
     module = RowByRow(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners).eval()
     frame = torch.zeros(1, *wanted.spec.preprocess.size, 3, dtype=torch.uint8)
-    os.environ["LITERT_TORCH_SHOW_PROGRESS"] = "n"
     with quiet():
-        import litert_torch
-
+        litert_torch = converter()
         program = torch.export.export(module, (frame,)).run_decompositions(
             {**DECOMPOSITIONS, torch.ops.aten.expand.default: spread})
         try:
@@ -45,6 +43,14 @@ def tflite_from_torch(wanted: Request) -> bytes:
             raise UserError(f"LiteRT's converter refuses {wanted.spec.name} ({reason}); expected operators that it "
                             "knows", try_=f"python -m export.onnx {wanted.spec.name}") from error
     return model
+
+
+def converter() -> Any:
+    """litert_torch, without its own progress bar."""
+    os.environ["LITERT_TORCH_SHOW_PROGRESS"] = "n"
+    import litert_torch
+
+    return litert_torch
 
 
 def spread(x: Tensor, size: Sequence[int], *, implicit: bool = False) -> Any:

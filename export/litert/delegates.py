@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from runtime.sessions.litert import library
+from runtime.sessions.litert import bare_interpreter
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,7 @@ DELEGATES = (
 
 def operators(model: bytes) -> dict[str, int]:
     """How often each operator occurs, the most frequent first."""
-    lite = library()
-    interpreter = lite.Interpreter(
-        model_content=model,
-        experimental_op_resolver_type=lite.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)  # a delegate is one more
-    return dict(Counter(op["op_name"] for op in interpreter._get_ops_details()).most_common())
+    return dict(Counter(op["op_name"] for op in bare_interpreter(model)._get_ops_details()).most_common())
 
 
 def refused(present: Iterable[str]) -> dict[str, list[str]]:

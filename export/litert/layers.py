@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from export.layers import BEFORE, TimedLayer
 from export.litert.tensors import paths
-from runtime.sessions.litert import PRODUCTS, library
+from runtime.sessions.litert import PRODUCTS, bare_interpreter
 
 if TYPE_CHECKING:
     from calibration.judge.costs import Kernel
@@ -24,10 +23,7 @@ def timed(path: Path, kernels: Sequence[Kernel]) -> list[TimedLayer]:
         path: the file.
         kernels: one for the input, and one for each operator of `PRODUCTS`, by the names of their tensors.
     """
-    lite = library()
-    interpreter = lite.Interpreter(
-        model_path=os.fspath(path),
-        experimental_op_resolver_type=lite.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    interpreter = bare_interpreter(path)
     tensors = {entry["index"]: entry for entry in interpreter.get_tensor_details()}
     operators = interpreter._get_ops_details()
     computed = {int(index) for op in operators for index in op["outputs"] if op["op_name"] != "DEQUANTIZE"}

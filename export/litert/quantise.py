@@ -16,7 +16,7 @@ from calibration.quantise.ranges import Magnitudes
 from calibration.quantise.thresholds import Range
 from export.quiet import quiet
 from runtime.errors import UserError
-from runtime.sessions.litert import library
+from runtime.sessions.litert import bare_interpreter
 from runtime.tune import cores
 
 if TYPE_CHECKING:
@@ -49,10 +49,7 @@ def observed(model: bytes, frames: Iterable[Frame]) -> dict[str, Magnitudes]:
     Raises:
         UserError: a tensor holds NaN or infinity.
     """
-    lite = library()
-    interpreter = lite.Interpreter(
-        model_content=model, num_threads=cores(), experimental_preserve_all_tensors=True,
-        experimental_op_resolver_type=lite.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)  # they hide tensors
+    interpreter = bare_interpreter(model, num_threads=cores(), experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     made = {int(index) for op in interpreter._get_ops_details() for index in op["outputs"]}
     tensors = [entry for entry in interpreter.get_tensor_details()

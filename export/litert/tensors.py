@@ -10,7 +10,7 @@ import numpy as np
 
 from export.difference import Named, TensorSample
 from runtime.preprocess import Frame
-from runtime.sessions.litert import library
+from runtime.sessions.litert import bare_interpreter
 
 _MODULE = re.compile(r"\.[A-Za-z0-9]+?_(\w+)$")
 """Of the converter's "torch.nn.modules.conv.Conv2d_0", the module's own name."""
@@ -23,10 +23,8 @@ def of_tflite(model: bytes) -> Callable[[Frame], Named]:
     hide tensors.
     """
     def tensors(frame: Frame) -> Named:
-        lite, found = library(), dict[str, TensorSample]()
-        interpreter = lite.Interpreter(
-            model_content=model, experimental_preserve_all_tensors=True,
-            experimental_op_resolver_type=lite.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+        found = dict[str, TensorSample]()
+        interpreter = bare_interpreter(model, experimental_preserve_all_tensors=True)
         interpreter.allocate_tensors()
         details = {entry["index"]: entry for entry in interpreter.get_tensor_details()}
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], frame)

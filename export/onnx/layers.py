@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,10 +57,7 @@ def _heads(graph: FloatGraph) -> dict[str, str]:
 def _layer(graph: FloatGraph, node: onnx.NodeProto, name: str, ms: float) -> TimedLayer:
     read, written = graph.shapes[node.input[0]], graph.shapes[node.output[0]]
     if node.op_type != "Conv":
-        rows = 1
-        for side in written[:-1]:
-            rows *= side
-        return TimedLayer(name, "product", (read[-1], written[-1]), (rows,), ms)
+        return TimedLayer(name, "product", (read[-1], written[-1]), (prod(written[:-1]),), ms)
     weight = graph.array(node.input[1]).shape
     kernel = "x".join(map(str, weight[2:]))
     depthwise = weight[1] == 1 and weight[0] > 1

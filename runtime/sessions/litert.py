@@ -35,6 +35,23 @@ def library() -> Any:
     return interpreter
 
 
+def bare_interpreter(model: Path | bytes, **more: Any) -> Any:
+    """An interpreter in which no delegate takes part: its tensors and operators are those of the file.
+
+    Args:
+        model: the file's path, or its contents.
+        more: of the interpreter's own arguments.
+    """
+    lite = library()
+    return lite.Interpreter(
+        **_given(model), **more,
+        experimental_op_resolver_type=lite.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+
+
+def _given(model: Path | bytes) -> dict[str, str | bytes]:
+    return {"model_content": model} if isinstance(model, bytes) else {"model_path": os.fspath(model)}
+
+
 class LitertSession:
     """One loaded .tflite file, for one thread at a time; every `run` returns fresh memory.
 
@@ -48,9 +65,8 @@ class LitertSession:
     def __init__(self, model: Path | bytes, *, threads: int | None = None) -> None:
         interpreter = library().Interpreter
         name = "the model" if isinstance(model, bytes) else str(model)
-        given = {"model_content": model} if isinstance(model, bytes) else {"model_path": os.fspath(model)}
         try:
-            self._interpreter: Any = interpreter(**given, num_threads=threads or cores())
+            self._interpreter: Any = interpreter(**_given(model), num_threads=threads or cores())
             self._interpreter.allocate_tensors()
         except ValueError as error:
             raise UserError(f"LiteRT cannot load {name} ({_last_line(error)})",
@@ -105,11 +121,8 @@ def kernels(path: Path, x: npt.NDArray[np.uint8], runs: int) -> list[tuple[list[
     """
     from runtime.sessions._litert_profile import operators
 
-    interpreter = library()
-    told = operators(Path(interpreter.__file__).with_name("libLiteRt.so"), path, x, cores(), runs)
-    plain = interpreter.Interpreter(
-        model_path=os.fspath(path),
-        experimental_op_resolver_type=interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    told = operators(Path(library().__file__).with_name("libLiteRt.so"), path, x, cores(), runs)
+    plain = bare_interpreter(path)
     tensors = {entry["index"]: entry["name"] for entry in plain.get_tensor_details()}
     names = [tensors[op["outputs"][0]] for op in plain._get_ops_details() if op["op_name"] in PRODUCTS]
     starts = [kind in PRODUCTS or any(word in kind for word in PRODUCTS_IN_XNNPACK) for kind, _ in told]

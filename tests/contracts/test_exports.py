@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from calibration.data.frames import drawn_frame
+from export import weights
 from export.build import build
 from export.origins import find, names
 from export.request import Request
@@ -24,6 +25,9 @@ from tests.contracts.test_models import fitting
 
 LIGHT = ("lraspp-small", "deeplabv1")
 """Exported in every test run, at one size; the others take minutes together and are marked slow."""
+
+ON_CAMVID = [name for name in names() if weights.bundled(find(name).spec, "camvid")]
+"""Networks whose bundled weights can be judged by CamVid's labels."""
 
 RANDOM = {"source": "none", "sha256": "", "trained": False, "terms": ""}
 
