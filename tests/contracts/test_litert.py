@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from export import weights
 from export.litert import TARGET
 from export.litert.exporter import exported
-from export.origins import find, names
+from export.origins import names
 from export.request import request
 from export.target import Job
 from runtime.artifact import open_artifact
-from tests.contracts.test_exports import randomly
+from tests.contracts.test_exports import ON_CAMVID, randomly
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(TARGET.hindrance()), reason=TARGET.hindrance() or "built")]
 
@@ -25,7 +24,7 @@ def test_every_network_converts_and_agrees_with_torch(name, tmp_path):
     assert any(line.startswith("GPU leaves") for line in lines)  # the frame's cast at the least
 
 
-@pytest.mark.parametrize("name", [name for name in names() if weights.bundled(find(name).spec)])
+@pytest.mark.parametrize("name", ON_CAMVID)
 def test_int8_of_the_bundled_networks_loses_at_most_a_point(name, tmp_path, data):
     path = exported(Job(request(name, precision="int8"), tmp_path, calibration=data / "camvid" / "train" / "images",
                         data=data / "camvid" / "val"))  # holds the loss against a point, or raises
