@@ -36,7 +36,7 @@ CONTRACTS := onnx $(filter-out models exports,$(PARTS)) pages signals documents 
 contracts: $(addprefix contracts-,$(CONTRACTS))
 
 contracts-%: .venv/ready
-	$(BIN)/python -m pytest -n auto -m slow $(or $(IN_$*),tests/contracts/test_$*.py)
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m slow $(or $(IN_$*),tests/contracts/test_$*.py)
 
 # The runtime and the bundled networks on an emulated Arm64 machine, which takes Debian 12 on x86-64.
 arm64: .venv/ready

@@ -18,6 +18,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("runtime", "calibration", "export", "benchmarks", "edgeseg")
 """What ships; each may import only itself and those before it."""
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # there is a worker for each core; their threads would only wait
+
 
 @cache
 def tree(path: Path) -> ast.Module:

@@ -82,33 +82,36 @@ def test_the_site_is_built_and_no_link_in_it_is_broken(tmp_path):
     assert "--max-drop" in (site / "reference" / "commands" / "index.html").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def workplace(tmp_path, data):
+HERE = sorted((command for command in COMMANDS if not any(word in command for word in ELSEWHERE)),
+              key=lambda command: not command.startswith(("export", "calibration")))
+"""Commands that run on one machine with CamVid: exports and calibrations first, then what uses their files."""
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, data):
     """A folder beside `shared/`, where CamVid has 36 frames to train on and 6 to judge by."""
+    folder = tmp_path_factory.mktemp("workplace")
     for part, count in (("train", 36), ("val", 6)):
         for kind in ("images", "labels"):
-            folder = tmp_path / "shared" / "data" / "camvid" / part / kind
-            folder.mkdir(parents=True)
+            camvid = folder / "shared" / "data" / "camvid" / part / kind
+            camvid.mkdir(parents=True)
             for path in sorted((data / "camvid" / part / kind).iterdir())[:count]:
-                (folder / path.name).symlink_to(path)
-    (tmp_path / "shared" / "data" / "video").symlink_to(data / "video")
-    (tmp_path / "main").mkdir()
-    return tmp_path / "main"
+                (camvid / path.name).symlink_to(path)
+    (folder / "shared" / "data" / "video").symlink_to(data / "video")
+    (folder / "main").mkdir()
+    return folder / "main"
 
 
 @pytest.mark.slow
-def test_every_command_runs(workplace):
-    """Exports first, then what uses them; without those that take a device, a server or a network of one's own."""
-    failed = {}
-    here = [command for command in COMMANDS if not any(word in command for word in ELSEWHERE)]
-    for command in sorted(here, key=lambda it: not it.startswith(("export", "calibration"))):
-        words = [re.sub(r"^[A-Z][\w.-]*", lambda it: MEANT.get(it[0], it[0]), word) for word in command.split()]
-        more = next((more for start, more in SHORTER.items() if command.startswith(start)), "")
-        done = subprocess.run([sys.executable, "-m", *words, *more.split()], cwd=workplace, capture_output=True,
-                              text=True, check=False, timeout=1200)
-        if done.returncode:
-            failed[command] = (done.stdout + done.stderr)[-300:]
-    assert failed == {}
+@pytest.mark.xdist_group("commands")
+@pytest.mark.parametrize("command", HERE)
+def test_a_command_runs(command, workplace):
+    """In the order of `HERE`, in one folder; one that needs a file of an earlier one fails where that one failed."""
+    words = [re.sub(r"^[A-Z][\w.-]*", lambda it: MEANT.get(it[0], it[0]), word) for word in command.split()]
+    more = next((more for start, more in SHORTER.items() if command.startswith(start)), "")
+    done = subprocess.run([sys.executable, "-m", *words, *more.split()], cwd=workplace, capture_output=True,
+                          text=True, check=False, timeout=1200)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-300:]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python\n" in page.read_text(encoding="utf-8")
