@@ -172,14 +172,14 @@ def sentence(one: Side, other: Side, found: Sequence[MatchedLayer]) -> str:
     for pair in found:
         kinds[pair.what].append(pair)
     ordered = sorted(kinds.items(), key=lambda item: -sum(pair.more for pair in item[1]) * (1 if total > 0 else -1))
-    told, covered = list[str](), 0.0
+    parts, covered = list[str](), 0.0
     for what, group in ordered[:3]:
         if covered < MOST * abs(total):
             a, b = (sum(pair.ms[side] for pair in group) for side in (0, 1))
             covered += abs(a - b)
-            told.append(f"{f'{len(group)} x ' if len(group) > 1 else ''}{what} ({a:.2f} against {b:.2f} ms)")
+            parts.append(f"{f'{len(group)} x ' if len(group) > 1 else ''}{what} ({a:.2f} against {b:.2f} ms)")
     share = f"{100 * covered / abs(total):.0f} % of" if covered < abs(total) else "all"
-    return f"{first}; {share} the difference in {'; '.join(told)}"
+    return f"{first}; {share} the difference in {'; '.join(parts)}"
 
 
 def _median(rounds: Rounds) -> float:

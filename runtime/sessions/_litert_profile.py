@@ -51,7 +51,7 @@ def operators(library: Path, path: Path, x: npt.NDArray[np.uint8], threads: int,
         runs: of the frame; the first quarter warms up.
 
     Raises:
-        UserError: this LiteRT takes or tells other things than are known here.
+        UserError: this LiteRT has another interface than the one known here.
     """
     with ExitStack() as stack:
         lite = _Library(library, stack)
@@ -66,7 +66,7 @@ def operators(library: Path, path: Path, x: npt.NDArray[np.uint8], threads: int,
             lite.call("LiteRtStopProfiler", profiler)
             if number >= runs // 4:
                 frames.append(lite.events(profiler))
-    return [(told[0][0], statistics.median(ms for _, ms in told)) for told in zip(*frames, strict=True)]
+    return [(calls[0][0], statistics.median(ms for _, ms in calls)) for calls in zip(*frames, strict=True)]
 
 
 class _Library:
@@ -132,7 +132,7 @@ class _Library:
         self.call("LiteRtUnlockTensorBuffer", buffer)
 
     def events(self, profiler: Handle) -> list[tuple[str, float]]:
-        """Kind and milliseconds of each operator of the last run; a delegate is told by what it has inside."""
+        """Kind and milliseconds of each operator of the last run; a delegate is named by what it has inside."""
         count = ctypes.c_int()
         self.call("LiteRtGetNumProfilerEvents", profiler, ctypes.byref(count))
         found = (_Event * count.value)()

@@ -112,8 +112,8 @@ def kernels(path: Path, x: npt.NDArray[np.uint8], runs: int) -> list[tuple[list[
     """Names and median milliseconds of each convolution or matrix product with all that runs before the next one; see
     `calibration.judge.costs`.
 
-    XNNPACK tells its operators by their kinds, in the order of the file, and has melted others into them. Products are
-    never melted, so that the n-th of them is the n-th of the file, and lends its tensor's name to what follows. What
+    XNNPACK lists its operators by kind, in the order of the file, with others fused into them. Products are never
+    fused, so that the n-th of them is the n-th of the file, and lends its tensor's name to what follows. What
     runs before the first bears the name of the graph's input.
 
     Raises:
@@ -121,17 +121,17 @@ def kernels(path: Path, x: npt.NDArray[np.uint8], runs: int) -> list[tuple[list[
     """
     from runtime.sessions._litert_profile import operators
 
-    told = operators(Path(library().__file__).with_name("libLiteRt.so"), path, x, cores(), runs)
+    measured = operators(Path(library().__file__).with_name("libLiteRt.so"), path, x, cores(), runs)
     plain = bare_interpreter(path)
     tensors = {entry["index"]: entry["name"] for entry in plain.get_tensor_details()}
     names = [tensors[op["outputs"][0]] for op in plain._get_ops_details() if op["op_name"] in PRODUCTS]
-    starts = [kind in PRODUCTS or any(word in kind for word in PRODUCTS_IN_XNNPACK) for kind, _ in told]
+    starts = [kind in PRODUCTS or any(word in kind for word in PRODUCTS_IN_XNNPACK) for kind, _ in measured]
     if sum(starts) != len(names):
         raise UserError(f"LiteRT ran {sum(starts)} convolutions and matrix products of {path.name}, which has "
-                        f"{len(names)}; expected the same number, as no names are told")
+                        f"{len(names)}; expected the same number, as operators are matched by their order")
     found = [([plain.get_input_details()[0]["name"]], 0.0), *(([name], 0.0) for name in names)]
     place = 0
-    for start, (_, ms) in zip(starts, told):
+    for start, (_, ms) in zip(starts, measured):
         place += start
         found[place] = (found[place][0], found[place][1] + ms)
     return found

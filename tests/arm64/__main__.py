@@ -101,7 +101,7 @@ def _earlier(report: Path) -> list[Row]:
 
 def line(row: Row) -> str:
     """A row as a person reads it."""
-    word = {True: "ok", False: "FAILED", None: "told"}[row.passed]
+    word = {True: "ok", False: "FAILED", None: "noted"}[row.passed]
     return f"{word:7}{row.what:28}{row.cpu:12}{row.engine:10}{row.artifact:34}{row.said}"
 
 

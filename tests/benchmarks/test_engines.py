@@ -144,12 +144,12 @@ def test_one_reason_is_told_once() -> None:
     assert refusals(entries) == ["refused: fp32 onnx, int8 onnx: a", "refused: fp16 onnx: b"]
 
 
-@pytest.mark.parametrize(("words", "told"), [
+@pytest.mark.parametrize(("words", "message"), [
     (["nett", "--data", "DATA"], "nett"), (["lraspp-small", "--data", "DATA", "--size", "33x33"], "--size 32x32"),
     (["lraspp-small", "--data", "nowhere"], "nowhere"),
     (["lraspp-small", "--data", "DATA", "--python", "x"], "--on")])
-def test_mistakes_are_told_before_any_work(words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                          capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_found_before_work(words: list[str], message: str, tmp_path: Path,
+                                        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for part in ("images", "labels"):
         (tmp_path / "data" / part).mkdir(parents=True)
         rows_of = tmp_path / "data" / part / "0.png"
@@ -157,5 +157,5 @@ def test_mistakes_are_told_before_any_work(words: list[str], told: str, tmp_path
     monkeypatch.setattr(engines, "offer", lambda elsewhere: HERE)
     words = [str(tmp_path / "data") if word == "DATA" else word for word in words]
     assert main([*words, "--out", str(tmp_path / "out")]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -110,9 +110,9 @@ def test_a_quantiser_that_is_not_installed_is_named_with_the_command_that_wants_
         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "nncf", None)
     assert main(["lraspp-small", "--data", "x", "--against", "onnxruntime,nncf"]) == 2
-    told = capsys.readouterr().err
-    assert "python -m benchmarks int8 --against nncf needs the package 'nncf', which is not installed" in told
-    assert "edgeseg[dev]" in told
+    message = capsys.readouterr().err
+    assert "python -m benchmarks int8 --against nncf needs the package 'nncf', which is not installed" in message
+    assert "edgeseg[dev]" in message
 
 
 def test_a_quantiser_that_nobody_knows_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,8 +135,8 @@ def test_the_command_says_what_it_has_found(engine: Path, tmp_path: Path, capsys
     needed("openvino")
     assert main([str(engine), "--engines", "onnx,openvino", "--rounds", "2", "--layers", "2",
                  "--out", str(tmp_path)]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("tiny, ")
-    assert told[1].split()[:4] == ["layer", "what", "onnx", "ms"]
-    assert told[4].split()[:2] == ["3", "others"]
-    assert told[-1].startswith("tiny: onnx ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("tiny, ")
+    assert lines[1].split()[:4] == ["layer", "what", "onnx", "ms"]
+    assert lines[4].split()[:2] == ["3", "others"]
+    assert lines[-1].startswith("tiny: onnx ")

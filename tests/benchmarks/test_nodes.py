@@ -32,9 +32,9 @@ def data(tmp_path) -> Path:
 
 def test_a_row_is_known_again_whichever_node_tells_it():
     row = latency(machine={"cpu": "c", "board": "pi5", "node": "a/1"})
-    told = replace(row, machine={**row.machine, "node": "b/2"})
-    other = replace(told, at="2026-01-02T00:00:00+00:00")
-    assert unknown([told, other], [row]) == [other]
+    named = replace(row, machine={**row.machine, "node": "b/2"})
+    other = replace(named, at="2026-01-02T00:00:00+00:00")
+    assert unknown([named, other], [row]) == [other]
 
 
 @pytest.mark.slow

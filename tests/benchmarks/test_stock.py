@@ -56,10 +56,10 @@ def test_two_networks_are_never_compared() -> None:
 
 @pytest.mark.parametrize(("ours", "verdict"), [(4.0, "met"), (10.0, "missed")])
 def test_the_sentence_says_whether_the_fastest_meets_the_target(ours: float, verdict: str) -> None:
-    told = sentence("net", duel("onnx", ours, 8.0, 3.0, 4.0))
-    assert f"takes {ours / 8:.2f} [{ours / 8:.2f}, {ours / 8:.2f}] of a plain conversion's time" in told
-    assert "0.75 [0.75, 0.75] in the engine alone" in told
-    assert told.endswith(verdict)
+    line = sentence("net", duel("onnx", ours, 8.0, 3.0, 4.0))
+    assert f"takes {ours / 8:.2f} [{ours / 8:.2f}, {ours / 8:.2f}] of a plain conversion's time" in line
+    assert "0.75 [0.75, 0.75] in the engine alone" in line
+    assert line.endswith(verdict)
 
 
 def test_the_table_has_a_line_for_each_engine() -> None:

@@ -194,10 +194,10 @@ def test_what_no_engine_runs_here_is_evaluated_by_its_reference_and_noted_as_not
 
 def test_an_engine_that_cannot_run_here_is_skipped_with_its_reason_and_not_forgotten(plan: Sweep) -> None:
     run(replace(plan, unable={"openvino-bf16": "no bfloat16"}), [TINY], silent)
-    told = [entry for entry in read(plan.rows) if entry.kind == "skipped"]
-    assert [(entry.engine, entry.label, entry.details["reason"]) for entry in told] == [
+    notes = [entry for entry in read(plan.rows) if entry.kind == "skipped"]
+    assert [(entry.engine, entry.label, entry.details["reason"]) for entry in notes] == [
         ("openvino-bf16", "tiny 32x48 fp32 openvino-bf16", "no bfloat16")]
-    assert skipped(read(plan.rows), joined(read(plan.rows))) == told
+    assert skipped(read(plan.rows), joined(read(plan.rows))) == notes
 
 
 def test_targets_and_engines_are_told_apart_by_their_names() -> None:

@@ -30,9 +30,9 @@ def test_every_expected_failure_is_one_line_and_its_own_exit_code(error, code, c
         raise error
 
     assert cli.run(command, cli.parser("thing", "Does things.", "python -m thing"), []) == code
-    told = capsys.readouterr().err
-    assert told.startswith("thing: ")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("thing: ")
+    assert message.count("\n") == 1
 
 
 @pytest.mark.parametrize("argv", [["--no-such-flag"], ["--count", "0"], ["--count"]])
@@ -40,10 +40,10 @@ def test_a_command_that_cannot_be_parsed_is_one_line_too(argv, capsys):
     parser = cli.parser("thing", "Does things.", "python -m thing")
     parser.add_argument("--count", type=cli.positive)
     assert cli.run(lambda _: 0, parser, argv) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("thing: error: ")
-    assert told.endswith("Try: python -m thing --help\n")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("thing: error: ")
+    assert message.endswith("Try: python -m thing --help\n")
+    assert message.count("\n") == 1
 
 
 def test_a_bug_of_ours_keeps_its_traceback():
