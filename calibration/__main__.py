@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(args: argparse.Namespace) -> int:
     cli.need("quantising", "calibration", "onnx")
+    from calibration.judge.measure import find_data
     from calibration.recipe import build
     from calibration.request import CalibrationRequest
     from calibration.source import float_artifact
@@ -69,6 +70,7 @@ def _command(args: argparse.Namespace) -> int:
         raise UserError("--max-ms needs an engine to measure in", try_=f"--max-ms {args.max_ms:g} --engine openvino")
     if args.engine and not _has_a_form_of_its_own(args.engine):
         return _by_its_exporter(args)
+    find_data(args.data)  # or refuse it before the network is exported
     options = ["--weights", args.weights] if args.weights else []
     options += ["--size", f"{args.size[0]}x{args.size[1]}"] if args.size else []
     artifact, engine = float_artifact(args.network, args.out, options)

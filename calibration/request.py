@@ -118,8 +118,7 @@ def prepare(wanted: CalibrationRequest, say: Say) -> Prepared:
     if "equalise" in wanted.improve:
         graph = equalised(graph, chosen)
     seen = collect(graph, chosen, cache, wanted.ray)
-    thresholds = choose_thresholds(wanted.method, seen, unsigned=wanted.form.integers == "unsigned",
-                                   zero_points=wanted.form.zero_points)
+    thresholds = choose_thresholds(wanted.method, seen, zero_points=wanted.form.integers == "unsigned")
     plan = Plan(all_nodes(graph, wanted.form), weight_bits=wanted.bits, form=wanted.form)
     if dead := [name for name, reach in thresholds.items() if not any(reach)]:
         say(f"{len(dead)} activations are zero on every calibration frame ({', '.join(sorted(dead)[:3])}, …)")

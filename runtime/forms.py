@@ -21,12 +21,11 @@ class Form:
     """How pairs of QuantizeLinear and DequantizeLinear are set.
 
     Attributes:
-        integers: "signed" for symmetric int8 activations alone, or "unsigned" where uint8 ones occur. An engine that
+        integers: "signed" for symmetric int8 activations, or "unsigned" for uint8 with zero-points. An engine that
             reads one as the other computes nonsense, so that the artifact has this word.
         operators: ONNX operators that become integers.
         outputs: whether what an integer operator writes is rounded even where only float operators read it. Without
             that, an activation function right behind a convolution sees the sums as they are.
-        zero_points: whether uint8 with a zero-point stands for what has both signs, too; else that is symmetric int8.
         weight_bits: 8; or 7 where the engine multiplies in pairs that are added in 16 bits, as x86 without VNNI does:
             255 · 127 + 255 · 127 does not fit, and is cut off.
     """
@@ -34,7 +33,6 @@ class Form:
     integers: Integers
     operators: frozenset[str]
     outputs: bool
-    zero_points: bool = False
     weight_bits: int = 8
 
 

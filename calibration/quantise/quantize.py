@@ -164,7 +164,7 @@ def grids_from_thresholds(graph: FloatGraph, thresholds: Mapping[str, Range], te
 
 
 def _grid(reach: Range, form: Form) -> Grid:
-    return _unsigned(reach) if form.integers == "unsigned" and (form.zero_points or not reach.low) else _signed(reach)
+    return _unsigned(reach) if form.integers == "unsigned" else _signed(reach)
 
 
 def _signed(reach: Range) -> Grid:

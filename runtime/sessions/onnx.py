@@ -20,7 +20,7 @@ from runtime.forms import WEIGHTED, Form
 from runtime.sessions import Engine
 
 ENGINE = Engine("ONNX Runtime", reads=("onnx",), packages=("onnxruntime",), integers=("", "signed", "unsigned"),
-                form=Form("unsigned", WEIGHTED, outputs=True, zero_points=True, weight_bits=7))
+                form=Form("unsigned", WEIGHTED, outputs=True, weight_bits=7))
 
 
 def library() -> Any:

@@ -54,14 +54,11 @@ def zeros(model):
 
 
 @pytest.mark.parametrize("engine", OWN)
-def test_what_is_never_negative_is_uint8_and_the_rest_as_the_form_has_it(graph, ranges, engine):
+def test_activations_are_uint8_with_the_zero_point_at_zero_where_nothing_is_negative(graph, ranges, engine):
     found = zeros(written(graph, ranges, engine))
     for name, zero in found.items():
-        if ranges[name].low == 0:
-            assert (zero.data_type, numpy_helper.to_array(zero)) == (TensorProto.UINT8, 0)
-        else:
-            expected = TensorProto.UINT8 if engines()[engine].form.zero_points else TensorProto.INT8
-            assert zero.data_type == expected
+        assert zero.data_type == TensorProto.UINT8
+        assert (numpy_helper.to_array(zero) == 0) == (ranges[name].low == 0)
     assert any(ranges[name].low == 0 for name in found)
     assert any(ranges[name].low < 0 for name in found)
 
