@@ -1,6 +1,7 @@
-"""What INT8 and BF16 lose on processors with VNNI and bfloat16, which this machine has not: emulated by Bochs.
+"""What INT8 and BF16 lose on a processor with VNNI and bfloat16, which this machine has not: Sapphire Rapids, emulated
+by Bochs.
 
-    python -m tests.x86 --bochs bochs/bochs --cpu tigerlake --networks lraspp-small --frames 4
+    python -m tests.x86 --bochs bochs/bochs --networks lraspp-small --frames 2
 
 Masks from there are held against FP32's from here, and against what the same file gives here. Emulated times say
 nothing about a processor's speed, so none are taken. A frame takes minutes: each mask is on the disk before the next,
@@ -29,11 +30,9 @@ from runtime.files import in_one_piece, write_text
 from tests.arm64 import __main__ as arm64
 from tests.x86 import inside, machine
 
-RUNS = {
-    "tigerlake": (("openvino", "int8"), ("openvino", "int8-openvino"), ("onnx", "int8-onnx"), ("onnx", "int8")),
-    "sapphire_rapids": (("openvino-bf16", "fp32"), ("openvino-bf16", "int8-openvino")),
-}
-"""Engine and form of the artifact, by model of processor."""
+RUNS = (("openvino", "int8"), ("openvino", "int8-openvino"), ("onnx", "int8-onnx"), ("openvino-bf16", "fp32"),
+        ("openvino-bf16", "int8-openvino"))
+"""Engine and form of the artifact."""
 
 Mask = npt.NDArray[np.uint8]
 
@@ -41,10 +40,9 @@ Mask = npt.NDArray[np.uint8]
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse and run."""
     parser = cli.parser("tests.x86", "Run INT8 and BF16 on an emulated processor and compare the masks with FP32's.",
-                        "python -m tests.x86 --bochs bochs/bochs --cpu sapphire_rapids --networks lraspp --frames 4")
+                        "python -m tests.x86 --bochs bochs/bochs --networks lraspp --frames 4")
     parser.add_argument("--bochs", type=Path, required=True, metavar="PATH",
                         help="Bochs's program, 3.1 or newer; docs/int8.md says how it is built")
-    parser.add_argument("--cpu", choices=RUNS, default="tigerlake", help="Bochs's model of a processor")
     parser.add_argument("--networks", default=",".join(arm64.NETWORKS), metavar="NAMES", help="networks")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/camvid"), metavar="DIR",
                         help="CamVid: val is segmented, train calibrates INT8")
@@ -64,14 +62,14 @@ def _command(args: argparse.Namespace) -> int:
     pairs = find_pairs(args.data / "val")
     chosen = set(evenly_spaced([pair.image for pair in pairs], args.frames))
     pairs = [pair for pair in pairs if pair.image in chosen]
-    files = [(engine, artifact(args.out, name, form, args.data)) for name in names for engine, form in RUNS[args.cpu]]
+    files = [(engine, artifact(args.out, name, form, args.data)) for name in names for engine, form in RUNS]
     _emulate(args, files, pairs)
     lines = []
     for engine, path in files:
         reference = artifact(args.out, open_artifact(path)[0].name, "fp32", args.data)
-        lines.append(_line(args.out / "masks" / args.cpu / engine / path.name, engine, path, reference, pairs))
+        lines.append(_line(args.out / "masks" / engine / path.name, engine, path, reference, pairs))
         print(lines[-1], flush=True)
-    write_text(args.out / f"report-{args.cpu}.txt", "\n".join(lines) + "\n")
+    write_text(args.out / "report.txt", "\n".join(lines) + "\n")
     return 0
 
 
@@ -90,7 +88,7 @@ def artifact(out: Path, name: str, form: str, data: Path) -> Path:
 
 def _emulate(args: argparse.Namespace, files: Sequence[tuple[str, Path]], pairs: Sequence[Pair]) -> None:
     """Let the emulated machine make the masks that are not on the disk yet."""
-    masks = args.out / "masks" / args.cpu
+    masks = args.out / "masks"
     job = [{"engine": engine, "artifact": path.name,
             "frames": [pair.image.name for pair in pairs
                        if not (masks / engine / path.name / f"{pair.image.name}.npy").exists()]}
@@ -99,7 +97,7 @@ def _emulate(args: argparse.Namespace, files: Sequence[tuple[str, Path]], pairs:
     if not job:
         return
     beside = [file for _, path in files for file in (path, path.with_name(f"{path.name}.json"))]
-    for said in machine.run(args.bochs, args.cpu, job, [*beside, *(pair.image for pair in pairs)], args.out / "pc"):
+    for said in machine.run(args.bochs, job, [*beside, *(pair.image for pair in pairs)], args.out / "pc"):
         print(*(said.get(key, "") for key in ("computes_in", "engine", "artifact", "frame")), flush=True)
         if "artifact" not in said:
             continue
@@ -119,7 +117,7 @@ def _line(folder: Path, engine: str, path: Path, reference: Path, pairs: Sequenc
     frames, labels = [frame for _, frame, _ in rows], [label for *_, label in rows]
     missing = [pair.image.name for pair in pairs if not (folder / f"{pair.image.name}.npy").exists()]
     if missing:
-        raise UserError(f"{folder} has no mask of {missing[0]}; expected one of each frame, and {folder.parents[2]}/pc/"
+        raise UserError(f"{folder} has no mask of {missing[0]}; expected one of each frame, and {folder.parents[1]}/pc/"
                         "console.txt says how the job ended", try_="the same command, which goes on from there")
     there = [np.load(folder / f"{pair.image.name}.npy") for pair in pairs]
     here = engine.removesuffix("-bf16")

@@ -45,9 +45,9 @@ def kernels(segmenter: Any) -> dict[str, int]:
     """How many of OpenVINO's layers each kernel computes, such as "Convolution brgconv_avx512_vnni_i8"; nothing for
     another engine."""
     compiled = getattr(segmenter._session, "_compiled", None)
-    told = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()] if compiled else []
+    layers = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()] if compiled else []
     return dict(Counter(" ".join(str(getattr(info[key], "value", info[key])) for key in ("layerType", "primitiveType"))
-                        for info in told))
+                        for info in layers))
 
 
 def packed(mask: npt.NDArray[np.uint8]) -> dict[str, Any]:

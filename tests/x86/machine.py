@@ -31,14 +31,10 @@ NEEDLESS = re.compile(r"gpu_plugin|npu_plugin|cache\.json|/(tests|tools|include|
                       r"(tensorflow|pytorch|paddle|gguf|jax)\w*_frontend|\.pyi$|^/?\.\./")
 """Files of these packages that no mask needs."""
 
-CPUS = {"tigerlake": "", "sapphire_rapids": ', exclude_features="amx_bf16, amx_int8, amx"'}
-"""Bochs's models: AVX-512 with VNNI, and bfloat16 besides. AMX is left out, as Bochs has no XFD, without which Linux
-does not start on a processor with AMX."""
-
 BOCHSRC = """romimage: file={debs}/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file={debs}/usr/share/vgabios/vgabios.bin
 display_library: nogui
-cpu: model={cpu}, count=1, ips=400000000{more}
+cpu: model=sapphire_rapids, count=1, ips=400000000, exclude_features="amx_bf16, amx_int8, amx"
 memory: guest=2048, host=2048
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15
@@ -52,6 +48,7 @@ log: {folder}/bochs.txt
 panic: action=fatal
 clock: sync=none
 """
+"""AMX is left out, as Bochs has no XFD, without which Linux does not start on a processor with AMX."""
 
 LINE = ("console=ttyS0,115200 rdinit=/init mitigations=off nokaslr nowatchdog audit=0 apparmor=0 "
         "random.trust_cpu=on clearcpuid=580")
@@ -87,13 +84,12 @@ def check(bochs: Path) -> None:
         raise UserError(f"--bochs {bochs} is no file; expected Bochs 3.1 or newer, built as docs/int8.md says")
 
 
-def run(bochs: Path, cpu: str, job: Sequence[Mapping[str, Any]], files: Sequence[Path],
+def run(bochs: Path, job: Sequence[Mapping[str, Any]], files: Sequence[Path],
         folder: Path) -> Iterator[dict[str, Any]]:
     """Do a job on the emulated machine.
 
     Args:
         bochs: the program.
-        cpu: one of `CPUS`.
         job: what `tests.x86.inside` reads.
         files: files that the job names, to lie beside it.
         folder: where disks, console.txt and bochs.txt go.
@@ -117,7 +113,7 @@ def run(bochs: Path, cpu: str, job: Sequence[Mapping[str, Any]], files: Sequence
             shutil.copytree(root.PROJECT / name, inside / name)
         (inside / "tests" / "__init__.py").touch()
         _disk(inside, folder / "job.img")
-    write_text(folder / "bochsrc", BOCHSRC.format(debs=debs, folder=folder, cpu=cpu, more=CPUS[cpu]))
+    write_text(folder / "bochsrc", BOCHSRC.format(debs=debs, folder=folder))
     for lock in folder.glob("*.lock"):  # of a Bochs that was ended
         lock.unlink()
     with subprocess.Popen([str(bochs), "-q", "-f", str(folder / "bochsrc")], stdin=subprocess.DEVNULL,

@@ -9,7 +9,6 @@ import pytest
 
 from runtime.errors import UserError
 from tests.x86 import inside, machine
-from tests.x86.__main__ import RUNS
 
 
 def test_every_package_is_pinned_by_its_hash():
@@ -40,10 +39,3 @@ def test_kernel_modules_come_after_what_they_need():
 def test_a_mask_comes_back_as_it_was():
     mask = np.random.default_rng(0).integers(0, 11, (36, 48), np.uint8)
     assert np.array_equal(inside.unpacked(inside.packed(mask)), mask)
-
-
-@pytest.mark.parametrize("cpu", RUNS)
-def test_every_model_has_its_settings(cpu, tmp_path):
-    settings = machine.BOCHSRC.format(debs=tmp_path, folder=tmp_path, cpu=cpu, more=machine.CPUS[cpu])
-    assert f"cpu: model={cpu}, count=1" in settings
-    assert ("amx" in settings) == (cpu == "sapphire_rapids")
