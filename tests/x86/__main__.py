@@ -126,7 +126,7 @@ def _line(folder: Path, engine: str, path: Path, reference: Path, pairs: Sequenc
             for masks in (float_masks, there, same_file)]
     shares = [100 * np.mean([np.mean(a == b) for a, b in zip(one, other)])
               for one, other in ((there, float_masks), (same_file, float_masks), (there, same_file))]
-    return (f"{path.name:36}{engine:15}{len(pairs)} frames; as FP32: {shares[0]:.3f} % of pixels, "
+    return (f"{path.name:40}{engine:15}{len(pairs)} frames; as FP32: {shares[0]:.3f} % of pixels, "
             f"{100 * (lost[0] - lost[1]):.3f} points lost; here {shares[1]:.3f} %, {100 * (lost[0] - lost[2]):.3f}; "
             f"there as here {shares[2]:.3f} %")
 
