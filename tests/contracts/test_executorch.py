@@ -22,8 +22,8 @@ def test_every_network_converts_and_agrees_with_torch(name, tmp_path):
     assert open_artifact(path)[0].verification[0].agreement >= 0.9999
 
 
-REFUSED_IN_INT8 = ("dfanet-a",)
-"""61 % of pixels keep their class on drawn frames, and 90 % are asked for; why is not known."""
+REFUSED_IN_INT8 = ("dfanet-a", "dfanet-b")
+"""61 and 68 % of pixels keep their class on drawn frames, and 90 % are asked for; why is not known."""
 
 
 @pytest.mark.parametrize("name", REFUSED_IN_INT8)
