@@ -88,7 +88,7 @@ def kernels(path: Path, x: npt.NDArray[np.uint8], runs: int) -> list[tuple[list[
     """Names and median milliseconds of each kernel and what is fused into it; see `calibration.judge.costs`."""
     compiled = _core().compile_model(os.fspath(path), "CPU", {
         "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True})
-    fused = {node.get_friendly_name(): str(_told(node, "originalLayersNames")).split(",")
+    fused = {node.get_friendly_name(): str(property_of(node, "originalLayersNames")).split(",")
              for node in compiled.get_runtime_model().get_ops()}
     request, found = compiled.create_infer_request(), defaultdict[str, list[float]](list)
     for number in range(runs):
@@ -98,7 +98,8 @@ def kernels(path: Path, x: npt.NDArray[np.uint8], runs: int) -> list[tuple[list[
     return [([name, *fused.get(name, [])], statistics.median(ms)) for name, ms in found.items()]
 
 
-def _told(node: Any, key: str) -> Any:
+def property_of(node: Any, key: str) -> Any:
+    """What a compiled graph says of one of its nodes, such as its "primitiveType"."""
     entry = node.get_rt_info()[key]
     return getattr(entry, "value", entry)
 

@@ -1,10 +1,9 @@
 """An Arm64 Linux in a folder, of Debian's packages and PyPI's wheels, run by qemu on this machine: no root, no chroot.
 
     python -m tests.arm64.root          builds it in the user's cache folder and names its interpreters
-    python -m tests.arm64.root --pin    writes debs.txt and wheels.txt anew, with today's versions and hashes
+    python -m tests.arm64.root --pin    writes wheels.txt and every debs.txt anew, with today's versions and hashes
 
-Everything that is unpacked is named in those two files with its SHA-256; what the cache holds is used again. apt works
-in a state folder of its own with this system's sources, so neither the system's packages nor its architectures change.
+Everything that is unpacked is named in debs.txt and wheels.txt with its SHA-256; what the cache holds is used again.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +23,7 @@ from pathlib import Path
 from runtime import cli
 from runtime.errors import UserError
 from runtime.files import cache_folder, write_text
+from tests import debian
 
 HERE = Path(__file__).parent
 DEBS, WHEELS = HERE / "debs.txt", HERE / "wheels.txt"
@@ -78,8 +76,9 @@ def _root() -> Path:
     growing = folder.with_name(f".{key}.{os.getpid()}.tmp")
     try:
         growing.mkdir()
-        for deb in _debs(downloads):
-            _run(["dpkg-deb", "--extract", deb, growing / ("host" if deb.name.endswith("_amd64.deb") else "root")])
+        for deb in debian.debs(DEBS, downloads):
+            part = "host" if deb.name.endswith("_amd64.deb") else "root"
+            debian.run(["dpkg-deb", "--extract", deb, growing / part])
         for wheel in _wheels(downloads):
             based = wheel.name.lower().split("-")[0].replace("_", "-") in _needed_by_base()
             with zipfile.ZipFile(wheel) as archive:
@@ -102,48 +101,12 @@ def _check_machine() -> None:
                         "of Debian 12's packages, expected in the sources of this system's apt")
 
 
-def _debs(downloads: Path) -> list[Path]:
-    """Every package of debs.txt, downloaded and as its hash says."""
-    pinned = {}  # path: what apt calls it, and its hash
-    for line in DEBS.read_text("utf-8").splitlines():
-        package, version, sha256 = line.split()
-        name, architecture = package.split(":")
-        path = downloads / f"{name}_{version.replace(':', '%3a')}_{architecture}.deb"
-        pinned[path] = f"{package}={version}", sha256
-    absent = [wanted for path, (wanted, _) in pinned.items() if not path.exists()]
-    if absent:
-        _apt("download", *absent, folder=downloads)
-    for path, (_, sha256) in pinned.items():
-        _hold_against(path, sha256)
-    return list(pinned)
-
-
-def _apt(*words: str, folder: Path) -> str:
-    """Run apt-get in `folder`, with a state of its own that the first call fetches."""
-    state = cache_folder() / "arm64" / "apt"
-    config = state / "apt.conf"
-    environment = {**os.environ, "APT_CONFIG": str(config), "LC_ALL": "C"}
-    if not config.exists():
-        (state / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-        (state / "archives" / "partial").mkdir(parents=True, exist_ok=True)
-        (state / "status").touch()
-        write_text(config, f'Dir::State "{state}"; Dir::State::status "{state}/status"; Dir::Cache "{state}";\n'
-                           '#clear APT::Architectures;\nAPT::Architectures { "amd64"; "arm64"; };\n'
-                           'Acquire::Languages "none";\n')
-        try:
-            _run(["apt-get", "--quiet", "update"], environment=environment)
-        except UserError:
-            config.unlink()
-            raise
-    return _run(["apt-get", "--quiet", *words], folder=folder, environment=environment)
-
-
 def _wheels(downloads: Path) -> list[Path]:
     """Every wheel of wheels.txt, downloaded and as its hash says."""
-    _run([sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-          "--require-hashes", *FOREIGN, "--dest", downloads, "--requirement", WHEELS])
+    debian.run([sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+                "--require-hashes", *FOREIGN, "--dest", downloads, "--requirement", WHEELS])
     pinned = WHEELS.read_text("utf-8")
-    return [path for path in sorted(downloads.glob("*.whl")) if f"sha256:{_sha256(path)}" in pinned]
+    return [path for path in sorted(downloads.glob("*.whl")) if f"sha256:{debian.sha256_of(path)}" in pinned]
 
 
 def _needed_by_base() -> set[str]:
@@ -176,51 +139,20 @@ exec '{folder}/host/usr/bin/qemu-aarch64-static' -cpu {model} -L '{folder}/cpu/{
         script.chmod(0o755)
 
 
-def _hold_against(path: Path, sha256: str) -> None:
-    if _sha256(path) != sha256:
-        path.unlink()
-        raise UserError(f"{path.name} has another SHA-256 than {DEBS.name} says, and was removed; expected "
-                        f"{sha256[:12]}…", try_="the same command again")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _run(words: Sequence[object], *, folder: Path | None = None, environment: dict[str, str] | None = None) -> str:
-    done = subprocess.run([str(word) for word in words], cwd=folder, env=environment, capture_output=True, text=True,
-                          check=False)
-    if done.returncode:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
-        raise UserError(f"`{' '.join(map(str, words[:4]))} …` ended with {done.returncode}: {last[0]}",
-                        try_="again, or python -m tests.arm64.root --pin where a pinned version is gone")
-    return done.stdout
-
-
 def _pin() -> None:
-    """Write debs.txt and wheels.txt anew: the same packages, today's versions and hashes."""
-    shutil.rmtree(cache_folder() / "arm64" / "apt", ignore_errors=True)
-    names = [line.split()[0] for line in DEBS.read_text("utf-8").splitlines()]
-    with tempfile.TemporaryDirectory() as empty:  # apt says nothing of what lies in the folder already
-        said = _apt("download", "--print-uris", *names, folder=Path(empty)).splitlines()
-    write_text(DEBS, "".join(sorted(map(_deb_line, said))))
+    """Write wheels.txt, and each emulated machine's debs.txt, anew: the same packages, today's versions and hashes."""
+    for pins in sorted(PROJECT.glob("tests/*/debs.txt")):
+        debian.pin(pins)
     asked = (PROJECT / "pyproject.toml").read_text("utf-8").split("\ndependencies = [")[1].split("]")[0]
     base = _resolved(re.findall(r'"([\w-]+)"', asked))
     more = [line for line in _resolved([*re.findall(r'"([\w-]+)"', asked), *MORE]) if line not in base]
     write_text(WHEELS, "\n".join([*base, "# more", *more]) + "\n")
 
 
-def _deb_line(said: str) -> str:
-    """apt's line of a package (address, file, size, hash) as one of debs.txt."""
-    _, file, _, digest = said.split()
-    name, version, architecture = file.removesuffix(".deb").split("_")
-    return f"{name}:{architecture} {version.replace('%3a', ':')} {digest.removeprefix('SHA256:')}\n"
-
-
 def _resolved(names: Sequence[str]) -> list[str]:
     """What pip would install on that machine, as requirements with hashes."""
-    report = json.loads(_run([sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--report=-",
-                              "--target=/", *FOREIGN, "--constraint", PROJECT / "constraints.txt", *names]))
+    report = json.loads(debian.run([sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--report=-",
+                                    "--target=/", *FOREIGN, "--constraint", PROJECT / "constraints.txt", *names]))
     return sorted(f"{item['metadata']['name']}=={item['metadata']['version']} --hash=sha256:"
                   f"{item['download_info']['archive_info']['hashes']['sha256']}" for item in report["install"])
 

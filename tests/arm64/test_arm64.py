@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import UserError
+from tests import debian
 from tests.arm64 import root, suite
 from tests.arm64.__main__ import _earlier, artifact, save_frames
 
@@ -55,13 +56,13 @@ def test_a_package_with_another_hash_is_refused_and_removed(tmp_path):
     path = tmp_path / "libc6.deb"
     path.write_bytes(b"another")
     with pytest.raises(UserError, match="another SHA-256 than debs"):
-        root._hold_against(path, hashlib.sha256(b"pinned").hexdigest())
+        debian.hold_against(path, hashlib.sha256(b"pinned").hexdigest(), root.DEBS)
     assert not path.exists()
 
 
 def test_what_breaks_off_leaves_no_half_built_root(empty_cache, monkeypatch):
     monkeypatch.setattr(root, "_check_machine", lambda: None)
-    monkeypatch.setattr(root, "_debs", lambda downloads: [downloads / "x_1_arm64.deb"])
+    monkeypatch.setattr(debian, "debs", lambda pins, downloads: [downloads / "x_1_arm64.deb"])
     with pytest.raises(UserError, match="dpkg-deb --extract"):
         root.interpreter(CPU)
     assert [path.name for path in (empty_cache / "edgeseg" / "arm64").iterdir()] == ["downloads"]
@@ -69,7 +70,7 @@ def test_what_breaks_off_leaves_no_half_built_root(empty_cache, monkeypatch):
 
 def test_apts_line_of_a_package_becomes_one_of_ours():
     said = "'http://x/pool/q/qemu_7.2%2bdfsg_amd64.deb' qemu_1%3a7.2+dfsg_amd64.deb 626 SHA256:c3e3"
-    assert root._deb_line(said) == "qemu:amd64 1:7.2+dfsg c3e3\n"
+    assert debian._deb_line(said) == "qemu:amd64 1:7.2+dfsg c3e3\n"
 
 
 @pytest.mark.parametrize(("name", "differing", "passed"), [

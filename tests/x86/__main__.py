@@ -14,7 +14,8 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from runtime import Segmenter, cli
 from runtime.artifact import open_artifact
 from runtime.errors import EdgesegError, UserError
 from runtime.files import in_one_piece, write_text
+from runtime.video import read_image
 from tests.arm64 import __main__ as arm64
 from tests.x86 import inside, machine
 
@@ -113,15 +115,15 @@ def _emulate(args: argparse.Namespace, files: Sequence[tuple[str, Path]], pairs:
 def _line(folder: Path, engine: str, path: Path, reference: Path, pairs: Sequence[Pair]) -> str:
     """What one artifact lost there, as a person reads it."""
     float_artifact = open_artifact(reference)[0]
-    rows = list(read_pairs(pairs, label_map("own", float_artifact.classes)))
-    frames, labels = [frame for _, frame, _ in rows], [label for *_, label in rows]
+    labels = [label for *_, label in read_pairs(pairs, label_map("own", float_artifact.classes))]
     missing = [pair.image.name for pair in pairs if not (folder / f"{pair.image.name}.npy").exists()]
     if missing:
         raise UserError(f"{folder} has no mask of {missing[0]}; expected one of each frame, and {folder.parents[1]}/pc/"
                         "console.txt says how the job ended", try_="the same command, which goes on from there")
     there = [np.load(folder / f"{pair.image.name}.npy") for pair in pairs]
     here = engine.removesuffix("-bf16")
-    float_masks, same_file = list(_masks(reference, here, frames)), list(_masks(path, here, frames))
+    images = tuple(pair.image for pair in pairs)
+    float_masks, same_file = _masks(reference, here, images), _masks(path, here, images)
     lost = [miou(sum(confusion(label, mask, len(float_artifact.classes)) for label, mask in zip(labels, masks)))
             for masks in (float_masks, there, same_file)]
     shares = [100 * np.mean([np.mean(a == b) for a, b in zip(one, other)])
@@ -131,9 +133,11 @@ def _line(folder: Path, engine: str, path: Path, reference: Path, pairs: Sequenc
             f"there as here {shares[2]:.3f} %")
 
 
-def _masks(path: Path, engine: str, frames: Sequence[Mask]) -> Iterator[Mask]:
+@cache
+def _masks(path: Path, engine: str, images: tuple[Path, ...]) -> list[Mask]:
+    """Masks from this machine, made once for all lines that compare with them."""
     with Segmenter.open(path, engine=engine) as segmenter:
-        yield from (segmenter(frame).mask for frame in frames)
+        return [segmenter(read_image(image)).mask for image in images]
 
 
 if __name__ == "__main__":

@@ -44,10 +44,11 @@ def main() -> None:
 def kernels(segmenter: Any) -> dict[str, int]:
     """How many of OpenVINO's layers each kernel computes, such as "Convolution brgconv_avx512_vnni_i8"; nothing for
     another engine."""
+    from runtime.sessions.openvino import property_of
+
     compiled = getattr(segmenter._session, "_compiled", None)
-    layers = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()] if compiled else []
-    return dict(Counter(" ".join(str(getattr(info[key], "value", info[key])) for key in ("layerType", "primitiveType"))
-                        for info in layers))
+    layers = compiled.get_runtime_model().get_ops() if compiled else []
+    return dict(Counter(f"{property_of(layer, 'layerType')} {property_of(layer, 'primitiveType')}" for layer in layers))
 
 
 def packed(mask: npt.NDArray[np.uint8]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any
 
 from runtime.errors import UserError
 from runtime.files import cache_folder, in_one_piece, write_text
-from tests.arm64 import root
+from tests import debian
 
 HERE = Path(__file__).parent
 DEBS = HERE / "debs.txt"
@@ -110,7 +110,7 @@ def run(bochs: Path, job: Sequence[Mapping[str, Any]], files: Sequence[Path],
             shutil.copy2(path, inside)
         write_text(inside / "job.json", json.dumps(list(job)))
         for name in ("runtime", "tests/x86"):
-            shutil.copytree(root.PROJECT / name, inside / name)
+            shutil.copytree(HERE.parent.parent / name, inside / name)
         (inside / "tests" / "__init__.py").touch()
         _disk(inside, folder / "job.img")
     write_text(folder / "bochsrc", BOCHSRC.format(debs=debs, folder=folder))
@@ -138,14 +138,8 @@ def _debs() -> Path:
     downloads = cache_folder() / "x86" / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     with in_one_piece(folder) as growing:
-        for line in DEBS.read_text("utf-8").splitlines():
-            package, version, sha256 = line.split()
-            name, architecture = package.split(":")
-            path = downloads / f"{name}_{version.replace(':', '%3a')}_{architecture}.deb"
-            if not path.exists():
-                root._apt("download", f"{package}={version}", folder=downloads)
-            root._hold_against(path, sha256)
-            root._run(["dpkg-deb", "--extract", path, growing])
+        for path in debian.debs(DEBS, downloads):
+            debian.run(["dpkg-deb", "--extract", path, growing])
     return folder
 
 
@@ -195,9 +189,9 @@ def _boot(debs: Path, iso: Path) -> None:
         shutil.copy2(debs / "usr/lib/ISOLINUX/isolinux.bin", disc)
         shutil.copy2(debs / "usr/lib/syslinux/modules/bios/ldlinux.c32", disc)
         write_text(disc / "isolinux.cfg", f"default x\nlabel x\nkernel vmlinuz\nappend initrd=initrd {LINE}\n")
-        root._run([debs / "usr/bin/genisoimage", "-quiet", "-o", iso, "-b", "isolinux.bin", "-c", "boot.cat",
-                   "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", disc],
-                  environment={"LD_LIBRARY_PATH": str(debs / "usr/lib/x86_64-linux-gnu")})
+        debian.run([debs / "usr/bin/genisoimage", "-quiet", "-o", iso, "-b", "isolinux.bin", "-c", "boot.cat",
+                    "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", disc],
+                   environment={"LD_LIBRARY_PATH": str(debs / "usr/lib/x86_64-linux-gnu")})
 
 
 def modules(files: Mapping[str, bytes]) -> list[str]:
@@ -225,5 +219,5 @@ def _disk(folder: Path, image: Path) -> None:
     """Write a folder as an ext4 image."""
     size = sum(path.lstat().st_size + 4096 for path in folder.rglob("*"))
     image.unlink(missing_ok=True)
-    root._run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-d", folder, image,
-               f"{size * 5 // 4 // 2**20 + 16}M"])
+    debian.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-d", folder, image,
+                f"{size * 5 // 4 // 2**20 + 16}M"])
