@@ -72,6 +72,13 @@ def test_the_commands_were_found():
     assert len(COMMANDS) >= 40
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_two_sections_of_a_page_have_one_name(page):
+    """As a page that had half of itself pasted into its middle would."""
+    sections = re.findall(r"^## .+$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(sections) == len(set(sections))
+
+
 def test_the_site_is_built_and_no_link_in_it_is_broken(tmp_path):
     """MkDocs makes a broken link, a missing page or an unknown name in the reference an error."""
     pytest.importorskip("mkdocs", reason="pip install '.[docs]'")
