@@ -46,5 +46,5 @@ def difference_interval(a: Rounds, b: Rounds, level: float = bootstrap.LEVEL) ->
 
 def median(rounds: Rounds, times: npt.NDArray[np.int64] | None = None) -> float:
     """The median of all samples; `times` says how often each round is among them, None once each."""
-    return float(np.median(np.concatenate([np.tile(samples, n) for samples, n in
-                                           zip(rounds, np.ones(len(rounds), int) if times is None else times)])))
+    samples = np.concatenate(rounds)
+    return float(np.median(samples if times is None else samples.repeat(np.repeat(times, [len(it) for it in rounds]))))

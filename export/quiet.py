@@ -1,4 +1,4 @@
-"""Converters talk much of themselves; users need the one line that says what is wrong."""
+"""Converters talk much of themselves and end in tracebacks; users need the one line that says what is wrong."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from runtime.errors import EdgesegError, UserError
 
 
 @contextmanager
@@ -22,3 +24,27 @@ def quiet() -> Iterator[None]:
     finally:
         os.dup2(shown, 2)
         os.close(shown)
+
+
+ONNX = "python -m export.onnx with the same words, as its converter knows the most operators"
+"""Where to go when another converter refuses a network."""
+
+
+@contextmanager
+def refusing(converter: str, network: str, *, expected: str = "operators that it knows",
+             try_: str = ONNX) -> Iterator[None]:
+    """Say in one line what a converter refuses; what converters raise has no public base class.
+
+    Raises:
+        UserError: with the first line of what lies at the bottom of the converter's own errors.
+    """
+    try:
+        yield
+    except (EdgesegError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        bottom: BaseException = error
+        while bottom.__cause__ is not None:
+            bottom = bottom.__cause__
+        reason = (str(bottom).strip().splitlines() or [type(bottom).__name__])[0][:200]
+        raise UserError(f"{converter} refuses {network} ({reason}); expected {expected}", try_=try_) from error

@@ -58,7 +58,7 @@ def of_program(make: Callable[[], nn.Module]) -> Callable[[Frame], Named]:
     def tensors(frame: Frame) -> Named:
         import torch
 
-        from export.wrapper import DECOMPOSITIONS
+        from export.wrapper import traced
 
         found, module = dict[str, TensorSample](), make()
 
@@ -71,10 +71,10 @@ def of_program(make: Callable[[], nn.Module]) -> Callable[[Frame], Named]:
                         found[name.partition("@")[0]] = TensorSample.of(value.numpy())
                 return value
 
-        example = (torch.from_numpy(frame),)
-        program = torch.export.export(module, example).run_decompositions(DECOMPOSITIONS)
+        example = torch.from_numpy(frame)
+        program = traced(module, example)
         with torch.inference_mode():
-            Noting(program.module(check_guards=False)).run(*example)
+            Noting(program.module(check_guards=False)).run(example)
         yield from found.items()
     return tensors
 

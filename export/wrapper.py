@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import gcd
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from export.origins.outputs import logits_of
+from export.quiet import refusing
 from export.spec import Preprocess
 from runtime.artifact import OutputKind
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +206,7 @@ def _finish(low: Tensor, size: tuple[int, int], output: OutputKind, align_corner
     return logits if output is OutputKind.LOGITS else logits.argmax(1).to(torch.uint8)
 
 
-def adaptive_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
+def adaptive_pool(x: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
     """`adaptive_avg_pool2d` in terms that every engine has.
 
     torch's own decomposition ends in an `as_strided` (a Reshape and a Gather in ONNX) for global pooling, and in index
@@ -209,18 +215,21 @@ def adaptive_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
 
     Args:
         x: float [N, C, H, W].
-        output_size: (h, w); bin i of n covers floor(i·H/n) to ceil((i+1)·H/n), as torch defines it.
+        output_size: (h, w), one number for both, or None for the input's own; bin i of n covers floor(i·H/n) to
+            ceil((i+1)·H/n), as torch defines it.
     """
-    if tuple(output_size) == (1, 1):
+    sides = output_size if isinstance(output_size, Sequence) else (output_size, output_size)
+    high, wide = (own if side is None else side for own, side in zip(x.shape[2:], sides))
+    if high == wide == 1:
         return x.mean((2, 3), keepdim=True)
     if isinstance(x.shape[2], int) and isinstance(x.shape[3], int):  # numbers, not a dynamic export's symbols
-        down, across = _period(x.shape[2], output_size[0]), _period(x.shape[3], output_size[1])
+        down, across = _period(x.shape[2], high), _period(x.shape[3], wide)
         if len(down) == len(across) <= INTERLEAVED:
-            stride = (x.shape[2] * len(down) // output_size[0], x.shape[3] * len(down) // output_size[1])
+            stride = (x.shape[2] * len(down) // high, x.shape[3] * len(down) // wide)
             parts = [functional.avg_pool2d(x[:, :, top:, left:] if top or left else x, (bottom - top, right - left),
                                            stride) for top, bottom in down for left, right in across]
             return functional.pixel_shuffle(torch.stack(parts, 2).flatten(1, 2), len(down)) if parts[1:] else parts[0]
-    rows, columns = (_bins(x.shape[2], output_size[0]), _bins(x.shape[3], output_size[1]))
+    rows, columns = _bins(x.shape[2], high), _bins(x.shape[3], wide)
     return rows.to(x) @ x @ columns.to(x).T
 
 
@@ -236,11 +245,26 @@ def _period(length: int, count: int) -> list[tuple[int, int]]:
 
 
 def _bins(length: int, count: int) -> Tensor:
-    """[count, length] matrix whose rows average one bin each; computed, because a decomposition may hold no literal."""
+    """[count, length] matrix whose rows average one bin each."""
     bins, cells = torch.arange(count)[:, None], torch.arange(length)
     inside = torch.logical_and(cells >= bins * length // count, cells < -(-(bins + 1) * length // count)).float()
     return inside / inside.sum(1, keepdim=True)
 
 
-DECOMPOSITIONS = {torch.ops.aten.adaptive_avg_pool2d.default: adaptive_pool}
-"""What an exporter passes to `ExportedProgram.run_decompositions` before it converts."""
+def traced(module: nn.Module, *frames: Tensor, dynamic_shapes: Any = None) -> ExportedProgram:
+    """A module as torch.export sees it, with pools in terms that every engine has.
+
+    Raises:
+        UserError: torch.export cannot follow it, as where values decide which way `forward` goes.
+    """
+    with refusing("torch.export", "the network", expected="a forward that takes the same way for every frame",
+                  try_="python -m export.onnx FILE.onnx, if its authors have it as an ONNX file"), _PooledAsEnginesDo():
+        return torch.export.export(module, frames, dynamic_shapes=dynamic_shapes)
+
+
+class _PooledAsEnginesDo(TorchFunctionMode):
+    """Replaces `adaptive_avg_pool2d` by `adaptive_pool` while a network runs."""
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        pools = func in (functional.adaptive_avg_pool2d, torch._C._nn.adaptive_avg_pool2d)
+        return (adaptive_pool if pools else func)(*args, **(kwargs or {}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.difference import Trace
-from export.onnx.exporter import quiet
+from export.quiet import quiet, refusing
 from export.reference import torch_verifier
 from export.target import Job
 from export.verify import FP16, FP32, Gate, describe
@@ -108,7 +107,7 @@ def model_from_torch(wanted: Request, options: CoremlOptions) -> Any:
     import numpy as np
     import torch
 
-    from export.wrapper import DECOMPOSITIONS, Deployable, PictureInput
+    from export.wrapper import Deployable, PictureInput, traced
 
     ct = library()
     shape = (1, 3, *wanted.spec.preprocess.size)
@@ -118,8 +117,8 @@ def model_from_torch(wanted: Request, options: CoremlOptions) -> Any:
               else ct.TensorType(name="image", shape=shape, dtype=np.float32))
     result = ct.TensorType(name=wanted.output.value,
                            dtype=np.int32 if wanted.output is OutputKind.CLASSES else np.float32)
-    with quiet():
-        program = torch.export.export(module, (torch.zeros(shape),)).run_decompositions(DECOMPOSITIONS)
+    with quiet(), refusing("Core ML's converter", wanted.spec.name):
+        program = traced(module, torch.zeros(shape)).run_decompositions({torch.ops.aten.alias.default: lambda x: x})
         return ct.convert(
             program, inputs=[source], outputs=[result], minimum_deployment_target=getattr(ct.target, options.system),
             compute_precision=ct.precision.FLOAT32 if wanted.precision == "fp32" else ct.precision.FLOAT16,
@@ -127,10 +126,10 @@ def model_from_torch(wanted: Request, options: CoremlOptions) -> Any:
 
 
 def library() -> Any:
-    """Import coremltools without its remarks on other packages' versions."""
-    logging.getLogger("coremltools").setLevel(logging.ERROR)
+    """Import coremltools without what it and its imports say of other packages' versions."""
     try:
-        import coremltools
+        with quiet():
+            import coremltools
     except ImportError as error:
         raise MissingLibrary("coremltools", "exporting to Core ML", "export") from error
     return coremltools

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from export.quiet import quiet
+from export.quiet import quiet, refusing
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.export import ExportedProgram
 
     from export.request import Request
@@ -44,30 +43,20 @@ def program_from_torch(wanted: Request) -> Program:
         UserError: the exporter does not translate an operator, or the runtime has no kernel for it; the message has its
             name.
     """
-    with _refusing(wanted):
-        return lowered(traced(wrapped(wanted), wanted))
+    from export.wrapper import traced
+
+    with quiet(), refusing("ExecuTorch's exporter", wanted.spec.name):
+        return lowered(traced(wrapped(wanted), planes(wanted)))
 
 
 def int8_program_from_torch(wanted: Request, frames: Iterable[Frame]) -> Program:
     """The same with integers inside; see `export.executorch.quantise`."""
     from export.executorch.quantise import int8_from_float
+    from export.wrapper import traced
 
-    with _refusing(wanted):
-        return lowered(traced(int8_from_float(traced(wrapped(wanted), wanted), frames), wanted))
-
-
-@contextmanager
-def _refusing(wanted: Request) -> Iterator[None]:
-    """Bring the exporter's own errors, which share no public base class, into a user's terms."""
-    with quiet():
-        try:
-            yield
-        except UserError:
-            raise
-        except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise UserError(f"ExecuTorch's exporter refuses {wanted.spec.name} ({reason}); expected operators that it "
-                            "knows", try_=f"python -m export.onnx {wanted.spec.name}") from error
+    with quiet(), refusing("ExecuTorch's exporter", wanted.spec.name):
+        quantised = int8_from_float(traced(wrapped(wanted), planes(wanted)), frames)
+        return lowered(traced(quantised, planes(wanted)))
 
 
 def wrapped(wanted: Request) -> nn.Module:
@@ -77,12 +66,11 @@ def wrapped(wanted: Request) -> nn.Module:
     return PictureInput(Deployable(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners))
 
 
-def traced(module: nn.Module, wanted: Request) -> ExportedProgram:
-    """A network as torch.export sees it."""
+def planes(wanted: Request) -> Tensor:
+    """A black frame: float32 [1, 3, H, W]."""
     import torch
 
-    planes = torch.zeros(1, 3, *wanted.spec.preprocess.size)
-    return torch.export.export(module, (planes,))
+    return torch.zeros(1, 3, *wanted.spec.preprocess.size)
 
 
 def lowered(program: ExportedProgram) -> Program:
@@ -94,10 +82,8 @@ def lowered(program: ExportedProgram) -> Program:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    from export.wrapper import DECOMPOSITIONS
     from runtime.sessions.executorch import library
 
-    program = program.run_decompositions(dict(DECOMPOSITIONS))
     made = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
     (plan,) = made.executorch_program.execution_plan
     kernels = [f"{operator.name}.{operator.overload}".rstrip(".") for operator in plan.operators]

@@ -6,8 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from export.quiet import quiet
-from runtime.errors import UserError
+from export.quiet import quiet, refusing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,20 +27,15 @@ def tflite_from_torch(wanted: Request) -> bytes:
     """
     import torch
 
-    from export.wrapper import DECOMPOSITIONS, RowByRow
+    from export.wrapper import RowByRow, traced
 
     module = RowByRow(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners).eval()
     frame = torch.zeros(1, *wanted.spec.preprocess.size, 3, dtype=torch.uint8)
     with quiet():
         litert_torch = converter()
-        program = torch.export.export(module, (frame,)).run_decompositions(
-            {**DECOMPOSITIONS, torch.ops.aten.expand.default: spread})
-        try:
+        program = traced(module, frame).run_decompositions({torch.ops.aten.expand.default: spread})
+        with refusing("LiteRT's converter", wanted.spec.name):
             model: bytes = litert_torch.convert(program.module(), (frame,)).model_content()
-        except Exception as error:  # the converter's own errors share no public base class
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise UserError(f"LiteRT's converter refuses {wanted.spec.name} ({reason}); expected operators that it "
-                            "knows", try_=f"python -m export.onnx {wanted.spec.name}") from error
     return model
 
 

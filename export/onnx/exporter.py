@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,15 +103,16 @@ def onnx_from_torch(wanted: Request) -> onnx.ModelProto:
     """Write the network in its wrapper as an ONNX graph: uint8 [1, H, W, 3] "frame" → `wanted.output`."""
     import torch
 
-    from export.wrapper import DECOMPOSITIONS, Deployable
+    from export.quiet import quiet, refusing
+    from export.wrapper import Deployable, traced
 
     module = Deployable(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners)
     frame = torch.zeros(1, *wanted.spec.preprocess.size, 3, dtype=torch.uint8)
     sizes = ({1: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO},) if wanted.dynamic else None
-    with quiet():
-        traced = torch.export.export(module, (frame,), dynamic_shapes=sizes).run_decompositions(DECOMPOSITIONS)
-        program = torch.onnx.export(traced, dynamo=True, opset_version=OPSET, verbose=False,
-                                    input_names=["frame"], output_names=[wanted.output.value])
+    with quiet(), refusing("torch.onnx", wanted.spec.name,
+                           try_="python -m export.ncnn or export.litert, which have converters of their own"):
+        program = torch.onnx.export(traced(module, frame, dynamic_shapes=sizes), dynamo=True, opset_version=OPSET,
+                                    verbose=False, input_names=["frame"], output_names=[wanted.output.value])
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     return model
@@ -128,20 +126,6 @@ def onnx_from_file(wanted: Request) -> onnx.ModelProto:
     if wanted.dynamic:
         raise UserError("--dynamic was received for an ONNX file, which keeps its own size", try_="leave --dynamic out")
     return onnx_from_onnx(wanted.network, wanted.spec, wanted.output)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about itself (torchvision missing, deprecated internals) off the user's screen."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _runner(model: onnx.ModelProto) -> Callable[[Frame], Any]:

@@ -14,8 +14,8 @@ def converted(network: nn.Module, x: Tensor, path: Path) -> None:
     import onnx
     import torch
 
-    from export.onnx.exporter import quiet
     from export.onnx.simplify import simplified
+    from export.quiet import quiet
 
     with quiet():
         program = torch.onnx.export(network, (x,), dynamo=True, verbose=False)

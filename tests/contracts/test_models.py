@@ -39,39 +39,28 @@ def test_declared_parameters_are_those_of_the_network(name: str) -> None:
     assert sum(p.numel() for p in on_meta(name).parameters()) == find(name).spec.parameters
 
 
-@cache
-def forward(name: str, size: tuple[int, int]) -> tuple[torch.Size, float]:
-    """Shape of the logits of one frame of (H, W), and GMACs; once for all that ask, as it takes a second."""
+def logits_shape(entry: ModelSpec, classes: int, size: tuple[int, int]) -> tuple[int, ...]:
+    """What the spec says of a frame of (H, W)."""
+    return 1, classes, ceil(size[0] / entry.stride), ceil(size[1] / entry.stride)
+
+
+@every
+def test_a_frame_costs_the_declared_gmacs_and_has_the_declared_stride_and_classes(name: str) -> None:
+    entry = find(name).spec
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shape = on_meta(name)(torch.empty(1, 3, *size, device="meta")).shape
-    return shape, counter.get_total_flops() / 2e9
+        y = on_meta(name)(torch.empty(1, 3, *entry.counted_at, device="meta"))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(entry.gmacs, abs=0.0005)
+    assert y.shape == logits_shape(entry, len(entry.classes.names), entry.counted_at)
 
 
 @every
-def test_declared_gmacs_are_counted(name: str) -> None:
+def test_default_size_suits_the_network_and_the_caller_chooses_the_class_count(name: str) -> None:
     entry = find(name).spec
-    assert forward(name, entry.counted_at)[1] == pytest.approx(entry.gmacs, abs=0.0005)
-
-
-@every
-def test_default_size_suits_the_network_and_gives_the_declared_stride_and_classes(name: str) -> None:
-    entry = find(name).spec
-    height, width = entry.preprocess.size
-    assert height % entry.multiple == 0
-    assert width % entry.multiple == 0
-    expected = (1, len(entry.classes.names), ceil(height / entry.stride), ceil(width / entry.stride))
-    assert forward(name, entry.preprocess.size)[0] == expected
-
-
-@every
-def test_class_count_and_size_are_chosen_by_the_caller(name: str) -> None:
-    entry = find(name).spec
-    with torch.device("meta"):
-        network = find(name).load(5)
-    height, width = fitting(entry, (96, 160))
-    with torch.no_grad():
-        y = network(torch.empty(1, 3, height, width, device="meta"))
-    assert y.shape == (1, 5, ceil(height / entry.stride), ceil(width / entry.stride))
+    size = entry.preprocess.size
+    assert [side % entry.multiple for side in size] == [0, 0]
+    with torch.device("meta"), torch.no_grad():
+        y = find(name).load(5)(torch.empty(1, 3, *size))
+    assert y.shape == logits_shape(entry, 5, size)
 
 
 @every

@@ -44,4 +44,5 @@ def test_every_network_builds_without_a_gpu_in_float32_and_in_float16(name):
               f"{(plan.activation_bytes or 0) / 1e6:.1f} MB of activations")
     assert any(layer.precision == "HALF" for layer in found["fp16"].layers)
     assert not any(layer.precision == "HALF" for layer in found["fp32"].layers)
-    assert len(found["fp16"].data) < len(found["fp32"].data)
+    if entry.parameters > 1e6:  # of fewer, a plan is mostly kernels, and those for float16 are not the smaller ones
+        assert len(found["fp16"].data) < len(found["fp32"].data)

@@ -151,7 +151,7 @@ def test_a_pickle_with_code_in_it_is_not_run_and_nobody_advises_to(folder: Path)
 @pytest.mark.parametrize("prefix", ["module.", "model.", "net.", "_orig_mod.", "module._orig_mod.model."])
 @pytest.mark.parametrize("wrapper", ["", "state_dict", "model_state_dict", "ema"])
 def test_what_surrounds_the_weights_is_taken_off_and_said(folder: Path, prefix: str, wrapper: str) -> None:
-    trained, network = SMALL.load(), SMALL.load()
+    trained, network = Tiny(), Tiny()
     state = {prefix + key: value for key, value in trained.state_dict().items()}
     torch.save({wrapper: state, "epoch": 3} if wrapper else state, folder / "mine.pth")
     record = weights.put(network, weights.read(SMALL, str(folder / "mine.pth")))

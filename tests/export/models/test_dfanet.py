@@ -11,19 +11,23 @@ from export.models.dfanet import DFANet, dfanet
 
 def gmacs(network: torch.nn.Module, size: tuple[int, int]) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.to("meta").eval()(torch.empty(1, 3, *size, device="meta"))
+        network.eval()(torch.empty(1, 3, *size, device="meta"))
     return counter.get_total_flops() / 2e9
 
 
 @pytest.mark.parametrize(("variant", "paper", "tolerance"), [("a", 1.6, 0.04), ("b", 0.83, 0.04)])
 def test_backbone_costs_what_the_paper_says_at_1024(variant: str, paper: float, tolerance: float) -> None:
-    assert gmacs(dfanet(1000, variant, backbone=True), (1024, 1024)) == pytest.approx(paper, rel=tolerance)
+    with torch.device("meta"):
+        network = dfanet(1000, variant, backbone=True)
+    assert gmacs(network, (1024, 1024)) == pytest.approx(paper, rel=tolerance)
 
 
 @pytest.mark.parametrize(("variant", "paper", "size"), [("a", 3.4, (1024, 1024)), ("a", 1.7, (512, 1024)),
                                                         ("b", 2.1, (1024, 1024))])
 def test_network_costs_within_an_eighth_of_the_paper(variant: str, paper: float, size: tuple[int, int]) -> None:
-    assert gmacs(dfanet(19, variant), size) == pytest.approx(paper, rel=0.125)
+    with torch.device("meta"):
+        network = dfanet(19, variant)
+    assert gmacs(network, size) == pytest.approx(paper, rel=0.125)
 
 
 def test_maps_have_the_strides_of_figure_2() -> None:
