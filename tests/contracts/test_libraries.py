@@ -112,7 +112,7 @@ def outcome(column: str, wanted: Request, folder: Path) -> str:
             return f"{_int8(wanted, folder):.1%}"
         artifact, _ = open_artifact(build(column, Job(wanted, folder)))
     except EdgesegError as error:
-        return "refused: " + re.sub(r"\s+", " ", error.what).replace("|", "/")[:160]
+        return "refused: " + re.sub(r"/\S+/|\n.*", "", error.what.partition("; expected")[0]).replace("|", "/")
     last = artifact.verification[-1]
     return f"holds ({last.agreement:.3%})"
 
