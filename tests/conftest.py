@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,19 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent; set EDGESEG_DATA")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_table_of_onnx_functions() -> Iterator[None]:
+    """torch reads its 500 ONNX functions anew for every export, which is half of the time that a tiny network takes."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        yield
 
 
 @pytest.fixture(autouse=True)
