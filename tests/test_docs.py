@@ -33,7 +33,8 @@ COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands(
 
 CAMVID = "../shared/data/camvid"
 MEANT = {"DIR": CAMVID, "VAL": f"{CAMVID}/val", "TRAIN": f"{CAMVID}/train", "FILE.onnx": "out/lraspp-360x480-fp32.onnx",
-         "ARTIFACT": "out/lraspp-360x480-fp32.onnx", "FILE-int8.onnx": "out/lraspp-360x480-int8.onnx"}
+         "ARTIFACT": "out/lraspp-360x480-fp32.onnx", "FILE-int8.onnx": "out/lraspp-360x480-int8.onnx",
+         "rows.jsonl": "out/sweep/rows.jsonl"}
 """What the placeholders of the pages stand for."""
 SHORTER = {
     "benchmarks sweep": "--models lraspp-small --quick", "benchmarks mask": "--frames 2 --rounds 1",
@@ -90,8 +91,8 @@ def test_the_site_is_built_and_no_link_in_it_is_broken(tmp_path):
 
 
 HERE = sorted((command for command in COMMANDS if not any(word in command for word in ELSEWHERE)),
-              key=lambda command: not command.startswith(("export", "calibration")))
-"""Commands that run on one machine with CamVid: exports and calibrations first, then what uses their files."""
+              key=lambda command: (not command.startswith(("export", "calibration")), "report" in command))
+"""Commands that run on one machine with CamVid: exports and calibrations, what uses their files, then reports of that."""
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def workplace(tmp_path_factory, data):
 @pytest.mark.parametrize("command", HERE)
 def test_a_command_runs(command, workplace):
     """In the order of `HERE`, in one folder; one that needs a file of an earlier one fails where that one failed."""
-    words = [re.sub(r"^[A-Z][\w.-]*", lambda it: MEANT.get(it[0], it[0]), word) for word in command.split()]
+    words = [re.sub(r"^[\w.-]+", lambda it: MEANT.get(it[0], it[0]), word) for word in command.split()]
     more = next((more for start, more in SHORTER.items() if command.startswith(start)), "")
     done = subprocess.run([sys.executable, "-m", *words, *more.split()], cwd=workplace, capture_output=True,
                           text=True, check=False, timeout=1200)
