@@ -92,7 +92,7 @@ def test_the_site_is_built_and_no_link_in_it_is_broken(tmp_path):
 
 HERE = sorted((command for command in COMMANDS if not any(word in command for word in ELSEWHERE)),
               key=lambda command: (not command.startswith(("export", "calibration")), "report" in command))
-"""Commands that run on one machine with CamVid: exports and calibrations, what uses their files, then reports of that."""
+"""Commands that run on one machine with CamVid: exports and calibrations, what uses their files, reports of that."""
 
 
 @pytest.fixture(scope="module")
