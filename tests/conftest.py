@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import os
 import signal
 import sys
@@ -39,8 +40,9 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_table_of_onnx_functions() -> Iterator[None]:
-    """torch reads its 500 ONNX functions anew for every export, which is half of the time that a tiny network takes."""
+def _exports_take_their_own_time() -> Iterator[None]:
+    """torch reads its 500 ONNX functions anew for every export, half of the time that a tiny network takes; and it
+    writes out every graph on its way once its trace has a reader, as pytest is of all that does not propagate."""
     if "torch" not in sys.modules:
         yield
         return
@@ -48,6 +50,7 @@ def _one_table_of_onnx_functions() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        patch.setattr(logging.getLogger("torch.__trace"), "propagate", True)
         yield
 
 
