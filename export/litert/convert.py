@@ -33,7 +33,8 @@ def tflite_from_torch(wanted: Request) -> bytes:
     frame = torch.zeros(1, *wanted.spec.preprocess.size, 3, dtype=torch.uint8)
     with quiet():
         litert_torch = converter()
-        program = traced(module, frame).run_decompositions({torch.ops.aten.expand.default: spread})
+        program = traced(module, frame).run_decompositions(
+            {torch.ops.aten.expand.default: spread, torch.ops.aten.conv_transpose2d.input: cut_to_size})
         with refusing("LiteRT's converter", wanted.spec.name):
             model: bytes = litert_torch.convert(program.module(), (frame,)).model_content()
     return model
@@ -67,3 +68,25 @@ def spread(x: Tensor, size: Sequence[int], *, implicit: bool = False) -> Any:
     if not cell or any(to not in (-1, own) for to, own in zip(size[:2], x.shape)):
         return NotImplemented
     return functional.interpolate(x, size=tuple(size[2:]), mode="bilinear", align_corners=True)
+
+
+def cut_to_size(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sequence[int] = (1, 1),
+                padding: Sequence[int] = (0, 0), output_padding: Sequence[int] = (0, 0), groups: int = 1,
+                dilation: Sequence[int] = (1, 1)) -> Any:
+    """A transposed convolution with output padding, as the one without any padding whose edges are cut off (ENet).
+
+    The converter computes it without its last rows and columns, and puts zeros there.
+
+    Args:
+        x, weight, bias, stride, padding, output_padding, groups, dilation: as `conv_transpose2d` takes them.
+
+    Returns:
+        A tensor, or NotImplemented, at which `run_decompositions` keeps the operator.
+    """
+    from torch.nn import functional
+
+    if not any(output_padding) or any(more > cut for more, cut in zip(output_padding, padding)):
+        return NotImplemented
+    whole = functional.conv_transpose2d(x, weight, bias, stride, 0, 0, groups, dilation)
+    height, width = (side - 2 * cut + more for side, cut, more in zip(whole.shape[2:], padding, output_padding))
+    return whole[:, :, padding[0]:padding[0] + height, padding[1]:padding[1] + width]

@@ -125,6 +125,17 @@ def test_an_operator_that_the_converter_does_not_know_is_named(monkeypatch):
         convert.tflite_from_torch(tiny.request())
 
 
+@pytest.mark.parametrize(("stride", "padding", "output_padding"), [((2, 2), (1, 1), (1, 1)), ((2, 3), (1, 2), (0, 2))])
+def test_a_transposed_convolution_with_output_padding_is_cut_to_its_size(stride, padding, output_padding):
+    x, weight, bias = torch.randn(1, 4, 5, 6), torch.randn(4, 3, 3, 3), torch.randn(6)
+    words = (x, weight, bias, stride, padding, output_padding, 2)
+    torch.testing.assert_close(convert.cut_to_size(*words), torch.nn.functional.conv_transpose2d(*words))
+
+
+def test_a_transposed_convolution_that_the_converter_has_is_left_to_it():
+    assert convert.cut_to_size(torch.randn(1, 2, 3, 3), torch.randn(2, 2, 2, 2), stride=(2, 2)) is NotImplemented
+
+
 def test_a_single_cell_is_spread_by_interpolation_and_nothing_else_is():
     cell = torch.randn(1, 3, 1, 1)
     assert torch.equal(convert.spread(cell, (-1, -1, 4, 5)), cell.expand(-1, -1, 4, 5))
