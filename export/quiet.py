@@ -46,5 +46,10 @@ def refusing(converter: str, network: str, *, expected: str = "operators that it
         bottom: BaseException = error
         while bottom.__cause__ is not None:
             bottom = bottom.__cause__
-        reason = (str(bottom).strip().splitlines() or [type(bottom).__name__])[0][:200]
-        raise UserError(f"{converter} refuses {network} ({reason}); expected {expected}", try_=try_) from error
+        raise UserError(f"{converter} refuses {network} ({reason(bottom)}); expected {expected}", try_=try_) from error
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error that is not ours; its type too, where the words are a bare key or missing."""
+    line = next(iter(str(error).strip().splitlines()), "")[:200]
+    return line if line and not isinstance(error, KeyError) else f"{type(error).__name__} {line}".strip()

@@ -87,15 +87,24 @@ def class_count(origin: Origin, loaded: Checkpoint) -> int | None:
     """
     if loaded is RANDOM or loaded.classes:
         return loaded.classes
-    import torch
-
-    with torch.device("meta"):  # shapes only: which tensors depend on the class count?
-        two, three = (origin.load(classes).state_dict() for classes in (2, 3))
-    for key, tensor in two.items():
-        if tensor.shape != three[key].shape and key in loaded.tensors:
+    two, three = (_empty(origin, classes).state_dict() for classes in (2, 3))
+    depending = [key for key, tensor in two.items() if tensor.shape != three[key].shape]
+    if not depending:  # a user's builder that knows its own number of classes
+        return None
+    for key in depending:
+        if key in loaded.tensors:
             return int(loaded.tensors[key].shape[0])
     raise UserError(f"the weights {loaded.source} have no classifier of {origin.spec.name}: they are another "
                     "network's", try_=f"--weights with one of {choices(origin.spec)}")
+
+
+def _empty(origin: Origin, classes: int | None = None) -> nn.Module:
+    """The network for the sake of its tensors' names and shapes, without values where it is one of ours: a stranger's
+    builder may read some (`[float(x) for x in torch.linspace(0, 0.1, 12)]`), and a meta tensor has none."""
+    import torch
+
+    with torch.device("cpu" if origin.stated_in else "meta"):
+        return origin.load(classes)
 
 
 def read(origin: Origin, source: str | None) -> Checkpoint:
@@ -140,8 +149,7 @@ def _in_our_names(loaded: Checkpoint, origin: Origin) -> Checkpoint:
     public implementation that the network's family knows."""
     import torch
 
-    with torch.device("meta"):
-        network = origin.load()
+    network = _empty(origin)
     wanted = set(network.state_dict())
     tensors, stripped = checkpoint.without_prefixes(loaded.tensors, wanted)
     names = origin.reference()

@@ -44,7 +44,8 @@ class Deployable(nn.Module):
 
     def __init__(self, network: nn.Module, preprocess: Preprocess, output: OutputKind, align_corners: bool) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network).eval()
+        self.network = copy.deepcopy(network)
+        self.network.eval()
         self.output = output
         self.align_corners = align_corners
         rgb = preprocess.colour_order == "rgb"
@@ -187,7 +188,8 @@ class Normalised(nn.Module):
 
     def __init__(self, network: nn.Module, preprocess: Preprocess, output: OutputKind, align_corners: bool) -> None:
         super().__init__()
-        self.network, self.output, self.align_corners = network.eval(), output, align_corners
+        network.eval()
+        self.network, self.output, self.align_corners = network, output, align_corners
         self.rgb = preprocess.colour_order == "rgb"
         self.register_buffer("mean", torch.tensor(preprocess.mean).reshape(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(preprocess.std).reshape(1, 3, 1, 1))

@@ -33,9 +33,9 @@ def tflite_from_torch(wanted: Request) -> bytes:
     frame = torch.zeros(1, *wanted.spec.preprocess.size, 3, dtype=torch.uint8)
     with quiet():
         litert_torch = converter()
-        program = traced(module, frame).run_decompositions(
-            {torch.ops.aten.expand.default: spread, torch.ops.aten.conv_transpose2d.input: cut_to_size})
         with refusing("LiteRT's converter", wanted.spec.name):
+            program = traced(module, frame).run_decompositions(
+                {torch.ops.aten.expand.default: spread, torch.ops.aten.conv_transpose2d.input: cut_to_size})
             model: bytes = litert_torch.convert(program.module(), (frame,)).model_content()
     return model
 

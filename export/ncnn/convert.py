@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.quiet import refusing
 from runtime.errors import UserError
 from runtime.sessions.ncnn import BIN, PARAM, library
 
@@ -51,7 +52,7 @@ def _converted(wanted: Request, folder: Path) -> str:
 
     module = PictureInput(Deployable(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners))
     height, width = wanted.spec.preprocess.size
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), refusing("torch.jit.trace", wanted.spec.name):
         warnings.simplefilter("ignore")  # of the tracer: that it is old, and of sizes that a fixed size makes constant
         trace: Any = torch.jit.trace  # which has no types
         trace(module.eval(), torch.zeros(1, 3, height, width), check_trace=False).save(folder / "traced.pt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 
+from export.quiet import reason
 from runtime.errors import GateFailed
 
 
@@ -18,7 +19,7 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         result, agrees = onnxsim.simplify(model, check_n=0)
     except Exception as error:  # onnxsim raises whatever its C++ core throws
-        raise GateFailed(f"onnxsim {onnxsim.__version__} cannot simplify the graph ({str(error).splitlines()[0]})",
+        raise GateFailed(f"onnxsim {onnxsim.__version__} cannot simplify the graph ({reason(error)})",
                          try_="--no-simplify, which keeps the graph as torch wrote it") from error
     if not agrees:
         raise GateFailed(f"onnxsim {onnxsim.__version__} changed the graph's results",

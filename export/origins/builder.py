@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from export.origins import toml
 from export.origins.origin import Origin
+from export.quiet import reason
 from export.spec import ModelSpec
 from runtime.errors import UserError
 
@@ -38,25 +39,41 @@ def build(entry: ModelSpec, classes: int) -> nn.Module:
     """Call the function.
 
     Raises:
-        UserError: it cannot be imported or called, or what it returns is no module.
+        UserError: it cannot be imported or called, or what it returns is no module on the CPU that can be traced.
     """
-    from torch import nn
+    import torch
+    from torch import jit, nn
 
-    package, _, function = entry.builder.partition(":")
+    builder = _function(entry.builder)
     try:
-        builder = getattr(importlib.import_module(package), function)
-    except ModuleNotFoundError as error:
-        raise UserError(f"{entry.builder} cannot be imported ({error})",
-                        try_="run the command in the folder that holds the package") from error
-    except AttributeError as error:
-        raise UserError(f"the module {package} has no {function!r}; expected a function or class that builds the "
-                        "network") from error
-    try:
-        network = builder(classes=classes, **entry.options)
-    except TypeError as error:
+        with torch.no_grad():  # tensors that it computes and keeps could not be copied otherwise
+            network = builder(classes=classes, **entry.options)
+    except Exception as error:  # a stranger's code may raise anything
         given = {"classes": classes, **entry.options}
-        raise UserError(f"{entry.builder} cannot be called with {given} ({error}); expected classes and the TOML's "
-                        "options as its keywords") from error
+        raise UserError(f"{entry.builder} cannot be called with {given} ({reason(error)}); expected a function that "
+                        "takes classes and the TOML's options as its keywords, and builds on the CPU") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{entry.builder} returned a {type(network).__name__}; expected a torch.nn.Module")
+    if elsewhere := {str(tensor.device) for tensor in network.state_dict().values()} - {"cpu"}:
+        raise UserError(f"{entry.builder} returned a network on {', '.join(sorted(elsewhere))}; expected it on the CPU")
+    if any(isinstance(module, jit.ScriptModule) or hasattr(module, "_orig_mod") for module in network.modules()):
+        raise UserError(f"{entry.builder} returned a network that torch.jit or torch.compile made; expected the plain "
+                        "torch.nn.Module that it was made from, as torch.export cannot look into another")
     return network
+
+
+def _function(name: str) -> Any:
+    """What `name` says, or a UserError."""
+    package, _, function = name.partition(":")
+    try:
+        module = importlib.import_module(package)
+    except Exception as error:  # importing runs a stranger's code
+        absent = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+        own = absent is not None and f"{package}.".startswith(f"{absent}.")
+        raise UserError(f"{name} cannot be imported ({reason(error)})",
+                        try_="run the command in the folder that holds the package" if own else
+                        f"python -c 'import {package}', which must work first") from error
+    if not hasattr(module, function):
+        raise UserError(f"the module {package} has no {function!r}; expected a function or class that builds the "
+                        "network")
+    return getattr(module, function)

@@ -12,6 +12,7 @@ from export import checkpoint
 from export.origins import toml
 from export.origins.library import file_name, named, need, probed
 from export.origins.origin import Checkpoint, Origin
+from export.quiet import reason
 from export.spec import Classes, ModelSpec, Preprocess
 from runtime.decode import Side, decoded, parsed, read
 from runtime.errors import UserError
@@ -44,7 +45,7 @@ def origin(target: str, stated: Path | None) -> Origin:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} holds no network that transformers knows ({_line(error)}); expected what "
+        raise UserError(f"{folder} holds no network that transformers knows ({reason(error)}); expected what "
                         "save_pretrained wrote") from error
 
     def build(classes: int) -> nn.Module:
@@ -54,8 +55,8 @@ def origin(target: str, stated: Path | None) -> Origin:
             make: Any = AutoModelForSemanticSegmentation.from_config  # untyped where transformers is installed
             network: nn.Module = make(own)
         except ValueError as error:
-            raise UserError(f"{folder} holds a {config.model_type!r} ({_line(error)}); expected a network for semantic "
-                            "segmentation") from error
+            raise UserError(f"{folder} holds a {config.model_type!r} ({reason(error)}); expected a network for "
+                            "semantic segmentation") from error
         return network
 
     def own_weights() -> Checkpoint:
@@ -82,7 +83,7 @@ def _folder(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
     except Exception as error:  # the hub's errors are of many kinds
-        raise UserError(f"hf:{name} is no folder here, and cannot be fetched ({_line(error)})",
+        raise UserError(f"hf:{name} is no folder here, and cannot be fetched ({reason(error)})",
                         try_="hf:FOLDER with what save_pretrained wrote") from error
 
 
@@ -144,7 +145,3 @@ def _size(stated: Any) -> tuple[int, int]:
         edge = stated.get("shortest_edge", 512)
         return stated.get("height", edge), stated.get("width", edge)
     return (stated, stated) if isinstance(stated, int) else (stated[0], stated[1])
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -53,9 +53,13 @@ class OnnxNetwork(nn.Module):
             weight.CopyFrom(numpy_helper.from_array(values.numpy(), weight.name))
         return model
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, which makes a session of its own."""
+        return {**self.__dict__, "_session": None}
+
     def forward(self, x: Tensor) -> Tensor:
         """Float [1, 3, H, W] → what the file's output holds, through ONNX Runtime."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
             raise UserError(f"{self.path} is an ONNX file, and this target converts torch networks",
                             try_="package.module:builder --spec FILE.toml")
         if self._session is None:

@@ -61,4 +61,6 @@ class Origin:
         Raises:
             UserError: it is a user's own and cannot be built.
         """
-        return self.build(classes or len(self.spec.classes.names)).eval()
+        network = self.build(classes or len(self.spec.classes.names))
+        network.eval()  # whose result is None where a train() of the user's returns nothing
+        return network

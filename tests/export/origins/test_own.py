@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from export.onnx.__main__ import main
 from export.origins import find
 from export.request import request
 from export.target import Job
+from export.wrapper import Deployable, traced
 from runtime.artifact import OutputKind, open_artifact
 from runtime.errors import UserError
 from runtime.segmenter import Segmenter
@@ -148,6 +151,14 @@ def test_logits_of_another_shape_than_promised_are_refused(own: Path) -> None:
     (own / "wrong.toml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"a tensor \(1, 3, 16, 24\).*expected logits of about \(1, 3, 32, 48\)"):
         request("shallow:shallow@wrong.toml", weights="none")
+
+
+@pytest.mark.parametrize("trace", [traced, partial(torch.jit.trace, check_trace=False)])
+def test_a_target_that_converts_torch_networks_says_so_of_an_onnx_file(own: Path, trace: Any) -> None:
+    wanted = request("shallow.onnx")
+    module = Deployable(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners)
+    with pytest.raises(UserError, match="is an ONNX file, and this target converts torch networks"):
+        trace(module, torch.zeros(1, 64, 96, 3, dtype=torch.uint8))
 
 
 def test_a_file_that_is_no_onnx_is_refused(own: Path) -> None:
