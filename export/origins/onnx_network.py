@@ -59,7 +59,8 @@ class OnnxNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Float [1, 3, H, W] → what the file's output holds, through ONNX Runtime."""
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        tracer: Any = torch.jit  # which has no types
+        if torch.compiler.is_compiling() or tracer.is_tracing():
             raise UserError(f"{self.path} is an ONNX file, and this target converts torch networks",
                             try_="package.module:builder --spec FILE.toml")
         if self._session is None:
