@@ -34,7 +34,7 @@ COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands(
 CAMVID = "../shared/data/camvid"
 MEANT = {"DIR": CAMVID, "VAL": f"{CAMVID}/val", "TRAIN": f"{CAMVID}/train", "FILE.onnx": "out/lraspp-360x480-fp32.onnx",
          "ARTIFACT": "out/lraspp-360x480-fp32.onnx", "FILE-int8.onnx": "out/lraspp-360x480-int8.onnx",
-         "rows.jsonl": "out/sweep/rows.jsonl"}
+         "rows.jsonl": "out/sweep/rows.jsonl", "videos": "../shared/data/video"}
 """What the placeholders of the pages stand for."""
 SHORTER = {
     "benchmarks sweep": "--models lraspp-small --quick", "benchmarks mask": "--frames 2 --rounds 1",
@@ -42,7 +42,7 @@ SHORTER = {
     "benchmarks layers": "--rounds 1", "benchmarks stock": "--rounds 1",
     "benchmarks pipeline": "--frames 2 --rounds 1", "benchmarks temporal": "--rounds 1 --every 2",
     "export.training": "--epochs 1 --batch 2 --crop 64x96 --no-compile", "calibration": "--judge 4",
-    "export.coreml": "--max-drop 10", "runtime": "--source ../shared/data/video/dashcam.mp4 --max-frames 3",
+    "export.coreml": "--max-drop 10", "runtime ": "--source ../shared/data/video/dashcam.mp4 --max-frames 3",
 }
 """What is added to a command, by its first words, so that running it takes seconds; the last of two flags counts."""
 FLOAT_WINS = "is faster in float in this engine on this machine"
