@@ -34,8 +34,9 @@ def tflite_from_torch(wanted: Request) -> bytes:
     with quiet():
         litert_torch = converter()
         with refusing("LiteRT's converter", wanted.spec.name):
-            program = traced(module, frame).run_decompositions(
-                {torch.ops.aten.expand.default: spread, torch.ops.aten.conv_transpose2d.input: cut_to_size})
+            program = traced(module, frame).run_decompositions({
+                torch.ops.aten.expand.default: spread, torch.ops.aten.conv_transpose2d.input: cut_to_size,
+                torch.ops.aten.upsample_nearest2d.vec: picked})
             model: bytes = litert_torch.convert(program.module(), (frame,)).model_content()
     return model
 
@@ -90,3 +91,26 @@ def cut_to_size(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: S
     whole = functional.conv_transpose2d(x, weight, bias, stride, 0, 0, groups, dilation)
     height, width = (side - 2 * cut + more for side, cut, more in zip(whole.shape[2:], padding, output_padding))
     return whole[:, :, padding[0]:padding[0] + height, padding[1]:padding[1] + width]
+
+
+def picked(x: Tensor, output_size: Sequence[int] | None, scale_factors: Sequence[float] | None) -> Any:
+    """Nearest interpolation by a factor that is no whole number, as the rows and columns that it takes (STDC at odd
+    sizes).
+
+    The converter writes RESIZE_NEAREST_NEIGHBOR, which counts from the centres of pixels, and torch from their corners.
+
+    Args:
+        x, output_size, scale_factors: as `upsample_nearest2d` takes them: one of the two sizes.
+
+    Returns:
+        A tensor, or NotImplemented, at which `run_decompositions` keeps the operator.
+    """
+    import torch
+
+    sides = output_size or [int(side * factor) for side, factor in zip(x.shape[2:], scale_factors or ())]
+    if all(to % side == 0 for to, side in zip(sides, x.shape[2:])):
+        return NotImplemented
+    steps = [1 / factor for factor in scale_factors] if scale_factors else [
+        side / to for side, to in zip(x.shape[2:], sides)]
+    rows, columns = ((torch.arange(to, dtype=torch.float32) * step).floor().long() for to, step in zip(sides, steps))
+    return x[:, :, rows][:, :, :, columns]

@@ -143,6 +143,13 @@ def test_a_single_cell_is_spread_by_interpolation_and_nothing_else_is():
     assert convert.spread(torch.randn(1, 1, 1, 1), (1, 8, 4, 5)) is NotImplemented
 
 
+@pytest.mark.parametrize(("size", "factors"), [((5, 7), None), ((9, 6), None), (None, (1.7, 2.3))])
+def test_nearest_interpolation_between_whole_factors_takes_torchs_rows_and_columns(size, factors):
+    x = torch.randn(1, 2, 3, 4)
+    assert torch.equal(convert.picked(x, size, factors), torch.ops.aten.upsample_nearest2d.vec(x, size, factors))
+    assert convert.picked(x, (6, 12), None) is NotImplemented
+
+
 class Pooled(tiny.TinyNetwork):
     """With the image pooling of DeepLabV3: a cell that is expanded over the map."""
 
