@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.quiet import reason
 from runtime.decode import Text, decoded, parsed, read
 from runtime.errors import UserError
 
@@ -95,8 +96,8 @@ def _loaded(path: Path) -> Any:
                             "tensors only",
                             try_="where it was trained, torch.save(model.state_dict(), 'weights.pth')") from None
         advises = "weights_only" in str(error)  # torch's own words end in the advice to load it unsafely
-        reason = "no tensors in a pickle" if advises else (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} cannot be read as a checkpoint ({reason}); expected tensors only") from error
+        why = "no tensors in a pickle" if advises else reason(error)
+        raise UserError(f"{path} cannot be read as a checkpoint ({why}); expected tensors only") from error
 
 
 def without_prefixes(values: Mapping[str, Tensor], wanted: set[str]) -> tuple[dict[str, Tensor], str]:

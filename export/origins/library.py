@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from export.origins.outputs import REFUSALS, logits_of
+from export.origins.outputs import logits_of
 from runtime import cli
 from runtime.errors import UserError
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 EDGE = 64
 """Pixels: a probing frame has about twice as many along each side, or more."""
 MULTIPLES = (1, 2, 4, 8, 16, 32, EDGE)
+REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+"""What a network raises that does not take a frame."""
 TALKATIVE = ("torchao", "torch.utils._pytree")
 """Loggers that warn of kernels for other machines whenever a library imports torchao."""
 

@@ -11,6 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from export.quiet import reason
 from export.spec import ModelSpec
 from runtime.artifact import OutputKind
 from runtime.errors import UserError
@@ -95,7 +96,7 @@ def read(path: Path) -> onnx.ModelProto:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and the checker's errors share no base but this
-        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}); expected a valid ONNX file") from error
+        raise UserError(f"{path} cannot be read ({reason(error)}); expected a valid ONNX file") from error
     weights = {w.name for w in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in weights]
     if len(inputs) != 1 or len(model.graph.output) != 1:

@@ -14,9 +14,6 @@ from runtime.errors import EdgesegError, UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
-"""What a network raises that does not take a frame."""
-
 
 def logits_of(returned: Any) -> Tensor:
     """The logits in what a network returned: a tensor; the first of a tuple or list; "out" or "logits" of a
