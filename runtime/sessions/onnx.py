@@ -18,6 +18,7 @@ from runtime.contract import Port, hold_against_engine
 from runtime.errors import MissingLibrary, UserError
 from runtime.forms import WEIGHTED, Form
 from runtime.sessions import Engine
+from runtime.tune import cores
 
 ENGINE = Engine("ONNX Runtime", reads=("onnx",), packages=("onnxruntime",), integers=("", "signed", "unsigned"),
                 form=Form("unsigned", WEIGHTED, outputs=True, weight_bits=7))
@@ -44,7 +45,7 @@ class OnnxSession:
 
     Args:
         model: the file's path, or the serialised model.
-        threads: threads within one frame; None for one per physical core.
+        threads: threads within one frame; None for one per physical core, or per core that this process is kept to.
         optimise: False leaves the graph as it is, which keeps Q/DQ pairs in float (simulated INT8).
     """
 
@@ -53,7 +54,7 @@ class OnnxSession:
     def __init__(self, model: Path | bytes, *, threads: int | None = None, optimise: bool = True) -> None:
         ort = library()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = threads or _own_threads()
         options.log_severity_level = 3
         options.graph_optimization_level = (ort.GraphOptimizationLevel.ORT_ENABLE_ALL if optimise
                                             else ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
@@ -81,6 +82,12 @@ class OnnxSession:
         self._session = None
 
 
+def _own_threads() -> int:
+    """0, ONNX Runtime's own choice: a thread per physical core, each bound to its core. It binds them to cores that
+    this process is kept off, too (taskset, a container's share of a machine); there, as many as it may use."""
+    return 0 if cores() == os.cpu_count() else cores()
+
+
 def open(artifact: Artifact, path: Path, *, threads: int | None = None) -> OnnxSession:
     """Open an artifact's `.onnx` file; see `runtime.sessions.open_session`."""
     session = OnnxSession(path, threads=threads)
@@ -101,7 +108,7 @@ def profile(path: Path, x: npt.NDArray[np.uint8], threads: int, runs: int) -> li
     Args:
         path: the `.onnx` file.
         x: uint8 [1, H, W, 3] BGR.
-        threads: within one frame; 0 for one per physical core.
+        threads: within one frame; 0 as None in `OnnxSession`.
         runs: of the frame.
 
     Returns:
@@ -109,7 +116,7 @@ def profile(path: Path, x: npt.NDArray[np.uint8], threads: int, runs: int) -> li
     """
     ort = library()
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or _own_threads()
     options.log_severity_level = 3
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
