@@ -9,6 +9,7 @@ from pathlib import Path
 from calibration.data.coverage import Chosen, choose
 from calibration.judge.measure import HeldOut, find_data, read_held_out
 from calibration.quantise.bias import corrected
+from calibration.quantise.channels import reaches
 from calibration.quantise.equalise import equalised
 from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import Plan, all_nodes
@@ -119,7 +120,8 @@ def prepare(wanted: CalibrationRequest, say: Say) -> Prepared:
         graph = equalised(graph, chosen)
     seen = collect(graph, chosen, cache, wanted.ray)
     thresholds = choose_thresholds(wanted.method, seen, zero_points=wanted.form.integers == "unsigned")
-    plan = Plan(all_nodes(graph, wanted.form), weight_bits=wanted.bits, form=wanted.form)
+    channels = reaches(graph, thresholds, chosen) if wanted.form.channels else {}
+    plan = Plan(all_nodes(graph, wanted.form), weight_bits=wanted.bits, form=wanted.form, channels=channels)
     if dead := [name for name, reach in thresholds.items() if not any(reach)]:
         say(f"{len(dead)} activations are zero on every calibration frame ({', '.join(sorted(dead)[:3])}, …)")
     if "rounding" in wanted.improve:

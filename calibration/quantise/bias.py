@@ -36,9 +36,8 @@ def corrected(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, fr
     """
     convolutions = [node for node in graph.graph.node if node.op_type == "Conv" and node.name in plan.nodes]
     quantised = int8_from_float(graph, thresholds, plan)
-    made = {name for node in quantised.graph.node for name in node.output}
-    before = [node.input[0] for node in convolutions]
-    after = [f"{name}_dq" if f"{name}_dq" in made else name for name in before]
+    reads = {node.name: node.input[0] for node in quantised.graph.node}
+    before, after = [node.input[0] for node in convolutions], [reads[node.name] for node in convolutions]
     both = sorted({*before, *after})
     probe = Probe(quantised, both)
     shifts = [np.zeros(graph.shapes[node.output[0]][1], np.float32) for node in convolutions]

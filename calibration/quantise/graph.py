@@ -19,6 +19,9 @@ ACTIVATIONS = {"Relu": "ReLU", "HardSwish": "hard-swish", "HardSigmoid": "hard-s
                "Swish": "swish", "Mish": "mish", "Elu": "ELU", "Gelu": "GELU"}
 """Operators that follow a layer and are named after it."""
 
+DEPTHWISE = "depthwise"
+"""The role of convolutions that add up no two channels."""
+
 _WORDS = {"Add": "addition", "Mul": "product", "Concat": "concatenation", "Resize": "resize",
           "GlobalAveragePool": "global pool", "AveragePool": "average pool", "MaxPool": "max pool"}
 
@@ -163,7 +166,7 @@ class FloatGraph:
             return "fully connected"
         weight = self._tensors[node.input[1]].dims
         if weight[1] == 1 and weight[0] > 1:
-            return "depthwise"
+            return DEPTHWISE
         return "pointwise" if tuple(weight[2:]) == (1, 1) else "convolution"
 
 

@@ -8,7 +8,7 @@ tensor by tensor. `runtime.forms` has what differs between engines.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.quantise.graph import FloatGraph, has_weights
+from calibration.quantise.channels import Reach
+from calibration.quantise.graph import DEPTHWISE, FloatGraph, has_weights
 from calibration.quantise.rewrite import cast_before_transpose, drop_unused
 from calibration.quantise.thresholds import LEVELS as SIGNED
 from calibration.quantise.thresholds import STEPS, Range
@@ -39,6 +40,7 @@ class Plan:
         activations: False quantises the weights alone, which makes the file small and leaves the arithmetic float.
         weights: node name → int8 weights that a rounding search has chosen, in place of the nearest ones.
         form: how their integers stand, and which tensors are rounded.
+        channels: tensor → what its channels represent, for the depthwise convolutions that read it.
     """
 
     nodes: frozenset[str]
@@ -46,6 +48,7 @@ class Plan:
     activations: bool = True
     weights: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
     form: Form = PORTABLE
+    channels: Mapping[str, Reach] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,25 +78,30 @@ def int8_from_float(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Pl
 
     Returns:
         A valid model of the same opset. Every quantised activation is a pair of QuantizeLinear and DequantizeLinear
-        with a scalar scale; every weight is stored as symmetric INT8 with one scale per output channel; biases stay
-        float.
+        with a scalar scale, or one scale per channel for what `plan.channels` names; every weight is stored as
+        symmetric INT8 with one scale per output channel; biases stay float.
     """
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     tensors = quantised_tensors(graph, plan) if plan.activations else frozenset()
     grids = grids_from_thresholds(graph, thresholds, tensors, plan.form)
+    by_channel = read_by_channel(graph, plan) if plan.activations else {}
     result = model.graph
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         for index, name in enumerate(node.input):
-            if name in tensors and (node.name in plan.nodes or _written_in_integers(graph, name, plan)):
+            if by_channel.get(node.name) == name:
+                node.input[index] = f"{name}_channels_dq"
+            elif name in tensors and (node.name in plan.nodes or _written_in_integers(graph, name, plan)):
                 node.input[index] = f"{name}_dq"
         if node.name in plan.nodes and has_weights(node) and graph.is_constant(node.input[1]):
             nodes.append(_weight_pair(graph, result, node, plan))
         nodes.append(node)
         for name in node.output:
             if name in tensors:
-                nodes += _activation_pair(result, name, grids[name])
+                nodes += _activation_pair(result, name, name, [grids[name]])
+            if name in by_channel.values():
+                nodes += _activation_pair(result, name, f"{name}_channels", _grids(plan.channels[name], plan.form))
     del result.node[:], result.value_info[:]
     result.node.extend(nodes)
     cast_before_transpose(result)
@@ -118,13 +126,21 @@ def quantised_tensors(graph: FloatGraph, plan: Plan) -> frozenset[str]:
     With zero-points, the integers behind a convolution are its ReLU too, so that nothing is rounded between the two:
     every engine drops such a ReLU, and none fuses one that reads a pair.
     """
-    found = {name for node in plan.nodes for name in graph.activations(graph.nodes[node])}
+    by_channel = read_by_channel(graph, plan)
+    found = {name for node in plan.nodes for name in graph.activations(graph.nodes[node])
+             if by_channel.get(node) != name}
     written = {name for node in plan.nodes for name in graph.nodes[node].output
                if graph.is_float(name)} if plan.form.outputs else set()
     if plan.form.integers == "unsigned":
         passed = {name for name in written - found if {node.op_type for node in graph.consumers[name]} == {"Relu"}}
         written = (written - passed) | {node.output[0] for name in passed for node in graph.consumers[name]}
     return frozenset((found | written) - graph.outputs)
+
+
+def read_by_channel(graph: FloatGraph, plan: Plan) -> dict[str, str]:
+    """Each node of the plan that reads integers with a scale for each channel → the tensor."""
+    return {node: name for node in plan.nodes
+            if graph.by_node[node].role == DEPTHWISE and (name := graph.nodes[node].input[0]) in plan.channels}
 
 
 def grids_from_thresholds(graph: FloatGraph, thresholds: Mapping[str, Range], tensors: Collection[str],
@@ -165,6 +181,12 @@ def grids_from_thresholds(graph: FloatGraph, thresholds: Mapping[str, Range], te
 
 def _grid(reach: Range, form: Form) -> Grid:
     return _unsigned(reach) if form.integers == "unsigned" else _signed(reach)
+
+
+def _grids(reach: Reach, form: Form) -> list[Grid]:
+    """One for each channel; one that is always zero takes any scale."""
+    return [_grid(Range(low, high) if low or high else Range(0.0, 1.0), form)
+            for low, high in zip(reach.low.tolist(), reach.high.tolist())]
 
 
 def _signed(reach: Range) -> Grid:
@@ -228,11 +250,14 @@ def _weight_pair(graph: FloatGraph, result: onnx.GraphProto, node: onnx.NodeProt
                             [f"{unique}_dq"], name=f"{unique}_dq", axis=axis)
 
 
-def _activation_pair(result: onnx.GraphProto, name: str, grid: Grid) -> list[onnx.NodeProto]:
-    kind = TensorProto.UINT8 if grid.unsigned else TensorProto.INT8
-    result.initializer.extend([numpy_helper.from_array(np.array(grid.scale, np.float32), f"{name}_scale"),
-                               helper.make_tensor(f"{name}_zero", kind, [], [grid.zero])])
-    return [helper.make_node("QuantizeLinear", [name, f"{name}_scale", f"{name}_zero"], [f"{name}_q"],
-                             name=f"{name}_q"),
-            helper.make_node("DequantizeLinear", [f"{name}_q", f"{name}_scale", f"{name}_zero"], [f"{name}_dq"],
-                             name=f"{name}_dq")]
+def _activation_pair(result: onnx.GraphProto, name: str, unique: str, grids: Sequence[Grid]) -> list[onnx.NodeProto]:
+    """Round a tensor by one grid, or by one for each channel, which is axis 1 as both operators have it by default;
+    readers find it as "<unique>_dq"."""
+    kind, shape = TensorProto.UINT8 if grids[0].unsigned else TensorProto.INT8, [len(grids)] * (len(grids) > 1)
+    scales = np.array([grid.scale for grid in grids], np.float32).reshape(shape)
+    result.initializer.extend([numpy_helper.from_array(scales, f"{unique}_scale"),
+                               helper.make_tensor(f"{unique}_zero", kind, shape, [grid.zero for grid in grids])])
+    return [helper.make_node("QuantizeLinear", [name, f"{unique}_scale", f"{unique}_zero"], [f"{unique}_q"],
+                             name=f"{unique}_q"),
+            helper.make_node("DequantizeLinear", [f"{unique}_q", f"{unique}_scale", f"{unique}_zero"],
+                             [f"{unique}_dq"], name=f"{unique}_dq")]

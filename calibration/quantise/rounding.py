@@ -42,10 +42,9 @@ def rounded(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, fram
         frames: of which the first few are run.
     """
     convolutions = [node for node in graph.graph.node if node.op_type == "Conv" and node.name in plan.nodes]
-    names = [node.input[0] for node in convolutions]
     quantised = int8_from_float(graph, thresholds, plan)
-    made = {name for node in quantised.graph.node for name in node.output}
-    probe = Probe(quantised, [f"{name}_dq" if f"{name}_dq" in made else name for name in names])
+    reads = {node.name: node.input[0] for node in quantised.graph.node}
+    probe = Probe(quantised, [reads[node.name] for node in convolutions])
     moments: list[Float] = []
     count = min(FRAMES, len(frames.paths))
     rng = np.random.default_rng(0)

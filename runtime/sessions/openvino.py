@@ -19,7 +19,8 @@ from runtime.forms import WEIGHTED, Form
 from runtime.sessions import Engine
 
 ENGINE = Engine("OpenVINO", reads=("onnx",), packages=("openvino",), extra="openvino",
-                integers=("", "signed", "unsigned"), form=Form("unsigned", WEIGHTED, outputs=False, weight_bits=7))
+                integers=("", "signed", "unsigned"),
+                form=Form("unsigned", WEIGHTED, outputs=False, weight_bits=7, channels=True))
 
 
 @functools.cache

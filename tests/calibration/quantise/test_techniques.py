@@ -1,5 +1,7 @@
 """Equalisation, rounding search and bias correction, on networks small enough to know the answer."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,13 +9,15 @@ from calibration.data.coverage import Chosen
 from calibration.data.frames import drawn_frame
 from calibration.judge.engines import Probe, Simulated
 from calibration.quantise.bias import corrected, with_biases
+from calibration.quantise.channels import reaches
 from calibration.quantise.equalise import equalised, factors, pairs
 from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import Plan, all_nodes, int8_from_float
 from calibration.quantise.ranges import collect
-from calibration.quantise.rounding import patches, search
-from calibration.quantise.thresholds import choose
+from calibration.quantise.rounding import patches, rounded, search
+from calibration.quantise.thresholds import Range, choose
 from calibration.source import load_onnx
+from runtime.sessions import engines
 from tests import tiny
 
 
@@ -78,6 +82,70 @@ def test_equalising_changes_channel_ranges_but_not_what_the_network_computes(fra
 
 def test_nothing_is_paired_across_a_hard_swish_or_a_gate(graph):
     assert pairs(graph) == []
+
+
+@pytest.fixture(scope="module")
+def by_channel(frames, tmp_path_factory):
+    """A network with unequal channels, its thresholds, and the plan of a form with a scale for each channel."""
+    graph, form = relu_network(), engines()["openvino"].form
+    found = choose("minmax", collect(graph, frames, tmp_path_factory.mktemp("cache")), zero_points=True)
+    plan = Plan(all_nodes(graph, form), form=form, channels=reaches(graph, found, frames))
+    return graph, found, plan
+
+
+def test_each_channel_reaches_as_far_as_was_seen_and_no_further_than_its_tensor(by_channel, frames):
+    graph, found, plan = by_channel
+    assert set(plan.channels) == {"ra"}
+    seen = np.stack([Probe(graph.model, ["ra"]).run_all(frames.read(i))[0].max(axis=(0, 2, 3)) for i in range(4)])
+    assert plan.channels["ra"].high == pytest.approx(seen.max(0))
+    assert not plan.channels["ra"].low.any()
+    middle = float(np.median(seen.max(0)))
+    cut = reaches(graph, found | {"ra": Range(0.0, middle)}, frames)["ra"]
+    assert cut.high == pytest.approx(np.minimum(seen.max(0), middle))
+
+
+def test_a_depthwise_convolution_reads_a_scale_for_each_channel_and_no_other_one_does(by_channel):
+    graph, found, plan = by_channel
+    model = int8_from_float(graph, found, plan)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    scales = {node.output[0]: shapes[node.input[1]] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    read = {node.name: scales.get(node.input[0]) for node in model.graph.node if node.op_type == "Conv"}
+    assert read == {"a": (), "b": (6,), "c": ()}
+    assert sum(node.op_type == "QuantizeLinear" for node in model.graph.node) == 3
+
+
+def test_unequal_channels_lose_less_by_a_scale_each(by_channel, frames):
+    graph, found, plan = by_channel
+    exact = Simulated(graph.model).run(frames.read(0))
+
+    def error(channels):
+        model = int8_from_float(graph, found, dataclasses.replace(plan, channels=channels))
+        return float(np.abs(Simulated(model).run(frames.read(0)) - exact).mean())
+
+    assert error(plan.channels) < 0.8 * error({})
+
+
+def test_the_searches_look_at_what_a_convolution_reads_by_channel(by_channel, frames):
+    graph, found, plan = by_channel
+    assert set(rounded(graph, found, plan, frames).weights) == {"a", "b", "c"}
+    unlike = dataclasses.replace(plan, channels={"ra": plan.channels["ra"]._replace(high=plan.channels["ra"].high / 9)})
+    shifts = [corrected(graph, found, p, frames).array("b_bias") for p in (plan, unlike)]
+    assert np.abs(shifts[1]).max() > 10 * np.abs(shifts[0]).max()
+
+
+def test_openvino_computes_a_scale_for_each_channel_as_it_is_simulated(by_channel, frames, tmp_path):
+    import onnx
+
+    if hindrance := engines()["openvino"].hindrance():
+        pytest.skip(hindrance)
+    from runtime.sessions.openvino import OpenvinoSession
+
+    graph, found, plan = by_channel
+    model = int8_from_float(graph, found, dataclasses.replace(plan, weight_bits=7))
+    onnx.save(model, tmp_path / "by_channel.onnx")
+    session = OpenvinoSession(tmp_path / "by_channel.onnx")
+    simulated = Simulated(model).run(frames.read(0))
+    assert np.abs(session.run(frames.read(0)) - simulated).mean() < 0.01 * np.abs(simulated).mean()
 
 
 def test_patches_are_what_a_convolution_multiplies_with():
