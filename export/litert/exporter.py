@@ -30,6 +30,7 @@ def exported(job: Job) -> Path:
     """
     from calibration.quantise.thresholds import choose
     from export.difference import Trace
+    from export.litert.integers import within_xnnpack
     from export.litert.quantise import float16_from_float, int8_from_float, observed
     from export.litert.tensors import of_tflite
     from export.reference import torch_verifier
@@ -54,8 +55,9 @@ def exported(job: Job) -> Path:
         model = verified("fp16 vs torch", float16_from_float(model), FP16)
     if chosen is None:
         return _published(job, model, checks, {})
-    seen = observed(model, (chosen.read(index) for index in range(len(chosen.paths))))
-    quantised = verified("int8 vs torch", int8_from_float(model, choose(METHOD, seen, zero_points=True)), LOSSY)
+    ready = within_xnnpack(model)
+    seen = observed(ready, (chosen.read(index) for index in range(len(chosen.paths))))
+    quantised = verified("int8 vs torch", int8_from_float(ready, choose(METHOD, seen, zero_points=True)), LOSSY)
     with closing(LitertSession(model)) as one, closing(LitertSession(quantised)) as other:
         say(verdict("LiteRT", one.run, other.run, chosen.read(0)))
     return _published(job, quantised, checks, record(chosen, "the float32 file's own tensors in LiteRT's interpreter"))

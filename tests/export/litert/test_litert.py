@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from calibration.data.frames import drawn_frame
-from calibration.quantise.thresholds import choose
+from calibration.quantise.thresholds import Range, choose
 from export import litert
 from export.litert import convert, delegates, exporter, quantise
+from export.litert.integers import within_xnnpack
 from export.target import Job
 from runtime.artifact import OutputKind, open_artifact
 from runtime.errors import GateFailed, UserError
@@ -89,8 +90,27 @@ def test_int8_has_the_ranges_that_our_calibration_chose(tmp_path, monkeypatch, p
     assert len(agreeing) >= len(found) - 2  # an operator that copies integers has its input's scale
     assert artifact.calibration["frames"] == 4
     assert [check.step for check in artifact.verification] == ["litert vs torch", "int8 vs torch"]
+    assert "HARD_SWISH" not in artifact.details["operators"]
     assert LitertSession(path).run(FRAME).dtype == np.float32
     assert any(line.startswith("INT8 ") and "Arm" in line for line in lines)
+
+
+@pytest.mark.parametrize("function", ["HARD_SWISH", "RELU"])
+def test_an_activation_function_that_xnnpack_lacks_in_int8_becomes_operators_that_it_has(function):
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools.flatbuffer_utils import convert_object_to_bytearray, read_model_from_bytearray
+
+    read = read_model_from_bytearray(bytearray(lite.converted()))
+    builtin = schema.BuiltinOperator
+    own = next(code for code in read.operatorCodes if code.builtinCode == builtin.HARD_SWISH)
+    own.builtinCode = own.deprecatedBuiltinCode = getattr(builtin, function)  # the same network with another function
+    before = bytes(convert_object_to_bytearray(read))
+    after = within_xnnpack(before)
+    assert delegates.operators(before)[function] == 1
+    assert not {"HARD_SWISH", "RELU"} & set(delegates.operators(after))
+    np.testing.assert_allclose(LitertSession(after).run(FRAME), LitertSession(before).run(FRAME), atol=1e-4)
+    scaled = dict.fromkeys(quantise.observed(after, [FRAME]), Range(-8.0, 8.0))
+    assert not {"HARD_SWISH", "RELU"} & set(delegates.operators(quantise.int8_from_float(after, scaled)))
 
 
 def test_float16_weights_halve_the_file_and_keep_every_pixel(tmp_path, monkeypatch):
