@@ -142,7 +142,10 @@ def _activation_bytes(outputs: list[str], tensors: _Tensors) -> int | None:
 
 
 def _weights(node: onnx.NodeProto, constants: list[str]) -> list[str]:
-    """The constants that are parameters: a quantised operator also reads scales and zero points."""
+    """The constants that are parameters: a quantised operator also reads scales and zero points, and a normalisation
+    that no convolution takes in its mean and variance."""
+    if node.op_type == "BatchNormalization":
+        return [name for name in node.input[1:3] if name in constants]
     if node.op_type == "QLinearConv":
         return [name for i, name in enumerate(node.input) if i in (3, 8) and name in constants]
     if node.op_type == "QLinearMatMul":
