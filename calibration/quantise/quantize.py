@@ -157,8 +157,7 @@ def grids_from_thresholds(graph: FloatGraph, thresholds: Mapping[str, Range], te
 
     def threshold(name: str) -> Range:
         if name not in ranges:
-            found = _surroundings(name)
-            ranges[name] = found if any(found) else Range(0.0, 1.0)  # always zero: any scale represents that
+            ranges[name] = _surroundings(name)
         return ranges[name]
 
     def _surroundings(name: str) -> Range:
@@ -180,13 +179,14 @@ def grids_from_thresholds(graph: FloatGraph, thresholds: Mapping[str, Range], te
 
 
 def _grid(reach: Range, form: Form) -> Grid:
+    if not any(reach):
+        reach = Range(0.0, 1.0)  # always zero: any scale represents that
     return _unsigned(reach) if form.integers == "unsigned" else _signed(reach)
 
 
 def _grids(reach: Reach, form: Form) -> list[Grid]:
-    """One for each channel; one that is always zero takes any scale."""
-    return [_grid(Range(low, high) if low or high else Range(0.0, 1.0), form)
-            for low, high in zip(reach.low.tolist(), reach.high.tolist())]
+    """One for each channel."""
+    return [_grid(Range(low, high), form) for low, high in zip(reach.low.tolist(), reach.high.tolist())]
 
 
 def _signed(reach: Range) -> Grid:
