@@ -1,4 +1,4 @@
-"""A network in, a verified .tflite file out: torch → LiteRT → (float16 weights or INT8), each in the interpreter."""
+"""A network in, a verified .tflite file out: torch → LiteRT → (float16 weights, or equalised → INT8), each step run."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ def exported(job: Job) -> Path:
     """
     from calibration.quantise.thresholds import choose
     from export.difference import Trace
+    from export.litert.equalise import FRAMES, equalised
     from export.litert.integers import within_xnnpack
-    from export.litert.quantise import float16_from_float, int8_from_float, observed
+    from export.litert.quantise import float16_from_float, int8_from_float, largest_by_channel, observed
     from export.litert.tensors import of_tflite
     from export.reference import torch_verifier
     from runtime.sessions.litert import LitertSession
@@ -42,8 +43,10 @@ def exported(job: Job) -> Path:
     checks: list[Check] = []
     before = list(verifier.traces)
 
-    def verified(step: str, model: bytes, gate: Gate) -> bytes:
+    def verified(step: str, model: bytes, gate: Gate, *, scaled: bool = False) -> bytes:
         after = Trace(step.partition(" vs ")[0], of_tflite(model))
+        if scaled:  # its tensors are not those of the step before
+            before.clear()
         with closing(LitertSession(model)) as session:
             checks.append(verifier.check(step, session.run, gate, [*before, after]))
         before[:] = [after]
@@ -55,8 +58,10 @@ def exported(job: Job) -> Path:
         model = verified("fp16 vs torch", float16_from_float(model), FP16)
     if chosen is None:
         return _published(job, model, checks, {})
-    ready = within_xnnpack(model)
-    seen = observed(ready, (chosen.read(index) for index in range(len(chosen.paths))))
+    every = range(len(chosen.paths))
+    even = equalised(model, largest_by_channel(model, map(chosen.read, every[:FRAMES])))
+    ready = verified("equalised vs torch", within_xnnpack(even), FP32, scaled=True)
+    seen = observed(ready, map(chosen.read, every))
     quantised = verified("int8 vs torch", int8_from_float(ready, choose(METHOD, seen, zero_points=True)), LOSSY)
     with closing(LitertSession(model)) as one, closing(LitertSession(quantised)) as other:
         say(verdict("LiteRT", one.run, other.run, chosen.read(0)))

@@ -7,10 +7,12 @@ tensors, counted by `calibration.quantise.ranges` on frames chosen by `calibrati
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from calibration.quantise.ranges import Magnitudes
 from calibration.quantise.thresholds import Range
@@ -49,12 +51,27 @@ def observed(model: bytes, frames: Iterable[Frame]) -> dict[str, Magnitudes]:
     Raises:
         UserError: a tensor holds NaN or infinity.
     """
+    found = defaultdict[str, Magnitudes](Magnitudes.empty)
+    for name, values in _computed(model, frames):
+        found[name].add(values)
+    return dict(found)
+
+
+def largest_by_channel(model: bytes, frames: Iterable[Frame]) -> dict[str, npt.NDArray[np.float32]]:
+    """[C] largest magnitude of each channel of these tensors; arguments and errors as of `observed`."""
+    found = dict[str, npt.NDArray[np.float32]]()
+    for name, values in _computed(model, frames):
+        largest = np.abs(values.reshape(-1, values.shape[-1])).max(0)
+        found[name] = np.maximum(found.get(name, largest), largest)
+    return found
+
+
+def _computed(model: bytes, frames: Iterable[Frame]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     interpreter = bare_interpreter(model, num_threads=cores(), experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     made = {int(index) for op in interpreter._get_ops_details() for index in op["outputs"]}
     tensors = [entry for entry in interpreter.get_tensor_details()
                if entry["index"] in made and entry["dtype"] == np.float32]
-    found = {entry["name"]: Magnitudes.empty() for entry in tensors}
     for frame in frames:
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], frame)
         interpreter.invoke()
@@ -63,8 +80,7 @@ def observed(model: bytes, frames: Iterable[Frame]) -> dict[str, Magnitudes]:
             if not np.isfinite(values).all():
                 raise UserError(f"{entry['name']} yields NaN or infinity on a calibration frame; expected a network "
                                 "whose activations are finite", try_="other weights, or a look at the images")
-            found[entry["name"]].add(values)
-    return found
+            yield entry["name"], values
 
 
 def int8_from_float(model: bytes, ranges: Mapping[str, Range]) -> bytes:

@@ -89,7 +89,8 @@ def test_int8_has_the_ranges_that_our_calibration_chose(tmp_path, monkeypatch, p
                 if scale == pytest.approx((ranges[name][1] - ranges[name][0]) / 255, rel=1e-4)]
     assert len(agreeing) >= len(found) - 2  # an operator that copies integers has its input's scale
     assert artifact.calibration["frames"] == 4
-    assert [check.step for check in artifact.verification] == ["litert vs torch", "int8 vs torch"]
+    assert [check.step for check in artifact.verification] == ["litert vs torch", "equalised vs torch",
+                                                            "int8 vs torch"]
     assert "HARD_SWISH" not in artifact.details["operators"]
     assert LitertSession(path).run(FRAME).dtype == np.float32
     assert any(line.startswith("INT8 ") and "Arm" in line for line in lines)
