@@ -10,6 +10,7 @@ concatenation, …) tie channels together: all of these have one factor, along a
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -86,8 +87,8 @@ class _Graph:
         self._model, self._graph, self._schema = model, model.subgraphs[0], schema
         self.operators = self._graph.operators
         self._kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-        self._counts = [int(tensor.shape[-1]) if tensor.shape is not None and len(tensor.shape) else 1
-                        for tensor in self._graph.tensors]
+        self._shapes = [tuple(map(int, () if tensor.shape is None else tensor.shape)) for tensor in self._graph.tensors]
+        self._counts = [shape[-1] if shape else 1 for shape in self._shapes]
         self._first = np.cumsum([1, *self._counts])
         self._readers = Counter(int(index) for op in self.operators for index in op.inputs)
         self._holders = Counter(tensor.buffer for tensor in self._graph.tensors)
@@ -123,9 +124,9 @@ class _Graph:
                 self._readers[index] == self._holders[self._graph.tensors[index].buffer] == 1
                 and not self._is_computed(index) for index in constants):
             return False
-        read, written, shape = self._counts[op.inputs[0]], self._counts[op.outputs[0]], self._graph.tensors[
-            op.inputs[1]].shape
-        return bool(shape[-1] == read and written == (read if self._depthwise(op) else shape[0]))
+        read, written = self._counts[op.inputs[0]], self._counts[op.outputs[0]]
+        rows, *_, columns = self._shapes[op.inputs[1]]
+        return bool(columns == read and written == (read if self._depthwise(op) else rows))
 
     def multiply(self, op: Any, factor: Sizes) -> None:
         """Take the factors of what an operator reads out of its weights, and those of what it writes in."""
@@ -145,7 +146,7 @@ class _Graph:
                 yield result, np.zeros_like(result)
             return
         read = [index for index in op.inputs if index >= 0 and self._is_computed(index)]
-        read.sort(key=lambda index: -int(np.prod(self._graph.tensors[index].shape)))
+        read.sort(key=lambda index: -math.prod(self._shapes[index]))
         alike = self._passes(op) and all(self._counts[index] == len(result) for index in read)
         if alike and (kind in PASSING or (kind in {"ADD", "SUB"} and len(read) == 2)):
             yield from ((self._channels(index), result) for index in read)
@@ -177,9 +178,8 @@ class _Graph:
         return data is None or not len(data)
 
     def _constant(self, index: int) -> Sizes:
-        tensor = self._graph.tensors[index]
-        values = np.asarray(self._model.buffers[tensor.buffer].data, np.uint8).view(np.float32)
-        return values.reshape(tensor.shape)
+        data = self._model.buffers[self._graph.tensors[index].buffer].data
+        return np.asarray(data, np.uint8).view(np.float32).reshape(self._shapes[index])
 
     def _store(self, index: int, values: Sizes) -> None:
         buffer = self._model.buffers[self._graph.tensors[index].buffer]
