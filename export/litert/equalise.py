@@ -1,11 +1,12 @@
 """Channels brought to similar sizes in a float file before it is quantised, without changing what it computes.
 
 An INT8 tensor of LiteRT has one scale for all of its channels, so that a channel a hundred times smaller than its
-neighbour has two or three levels left. DFANet A lost most where features of two stages are concatenated.
-A convolution brings a channel to any size at no cost: the factor goes into its weights, and out of those of the next.
-Operators in between that keep to their channels and let a positive factor through (ReLU, sums, interpolation,
-concatenation, …) tie channels together: all of these have one factor, along a whole chain of skip connections.
-`calibration.quantise.equalise` does so for pairs of convolutions (Nagel et al., ICCV 2019, §4.1).
+neighbour has two or three levels left. DFANet A lost most of what it lost where it concatenates attended features, up
+to 1200, with those of an earlier stage, up to 11 (docs/litert.md). A convolution brings a channel to any size at no
+cost: the factor goes into its weights, and out of those of the next. Operators in between that keep to their channels
+and let a positive factor through (ReLU, sums, interpolation, concatenation, …) tie channels together: all of these have
+one factor, along a whole chain of skip connections. `calibration.quantise.equalise` does so for pairs of convolutions
+(Nagel et al., ICCV 2019, §4.1).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def equalised(model: bytes, largest: Mapping[str, Sizes]) -> bytes:
     from ai_edge_litert.tools.flatbuffer_utils import convert_object_to_bytearray, read_model_from_bytearray
 
     read = read_model_from_bytearray(bytearray(model))
-    graph = _Graph(read)
+    graph = _ChannelGraph(read)
     factor = factors(graph.labels(), graph.by_channel(largest))
     for op in graph.operators:
         if graph.takes_in(op):
@@ -74,7 +75,7 @@ def factors(label: Channels, largest: Sizes) -> Sizes:
     return result[label]
 
 
-class _Graph:
+class _ChannelGraph:
     """The graph of a file, with a number for every channel of its tensors; 0 stands for what must not be scaled.
 
     Attributes:
