@@ -45,8 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--qat", type=cli.positive, metavar="EPOCHS",
                         help="fine-tune with the rounding in place, on the labels "
                         "of DIR/train (needs torch); for what calibration cannot reach")
-    parser.add_argument("--weight-bits", type=int, choices=(8, 7), help="7 for x86 processors without VNNI, whose "
-                        "kernels saturate; default: 8, and 7 with --engine onnx or openvino")
     parser.add_argument("--sensitivity", action="store_true", help="also measure what each layer loses")
     parser.add_argument("--verdict", action="store_true", help="also compare size, accuracy and speed with float")
     parser.add_argument("--judge", type=cli.positive, default=200, metavar="N", help="frames to judge on at most")
@@ -75,10 +73,9 @@ def _command(args: argparse.Namespace) -> int:
     options += ["--size", f"{args.size[0]}x{args.size[1]}"] if args.size else []
     artifact, engine = float_artifact(args.network, args.out, options)
     wanted = CalibrationRequest(artifact, engine, args.data, args.out, args.method, args.frames, args.allow_few,
-                                args.weight_bits, frozenset(args.improve), args.max_drop, args.max_ms,
-                                args.judge, args.qat or 0, args.engine or "", args.ray)
+                                frozenset(args.improve), args.max_drop, args.max_ms, args.judge, args.qat or 0,
+                                args.engine or "", args.ray)
     outcome = build(wanted, say=print)
-    _warn_of_saturation(outcome)
     if args.sensitivity:
         _sensitivity(wanted, outcome)
     if args.verdict:
@@ -111,10 +108,9 @@ def _by_its_exporter(args: argparse.Namespace) -> int:
     from calibration.judge.measure import find_data
     from calibration.source import run_exporter
 
-    if args.weight_bits or args.verdict or args.sensitivity or args.improve != ["equalise"] or args.max_ms \
-            or args.ray:
-        raise UserError(f"--engine {args.engine} is calibrated by its own exporter; --weight-bits, --improve, "
-                        "--max-ms, --verdict, --sensitivity and --ray are for ONNX files",
+    if args.verdict or args.sensitivity or args.improve != ["equalise"] or args.max_ms or args.ray:
+        raise UserError(f"--engine {args.engine} is calibrated by its own exporter; --improve, --max-ms, --verdict, "
+                        "--sensitivity and --ray are for ONNX files",
                         try_=f"python -m export.{args.engine} --help")
     data = find_data(args.data)
     words = [f"export.{args.engine}", args.network, "--precision", "int8", "--calibration", str(data.images),
@@ -137,17 +133,6 @@ def _check_qat(args: argparse.Namespace) -> None:
     if undone := sorted({*args.improve} - {"equalise"}):
         raise UserError(f"--improve {' '.join(undone)} would undo what --qat learns: it finds roundings and biases by "
                         "itself", try_="--improve equalise, or --improve without a value")
-
-
-def _warn_of_saturation(outcome: CalibrationResult) -> None:
-    """Say so when what is lost here is the kernels' doing rather than the model's."""
-    from calibration.judge.processor import this_processor
-
-    lost = 100 * float(outcome.simulated.agreement.mean() - outcome.engine.agreement.mean())
-    processor = this_processor()
-    if processor.saturates and outcome.artifact.calibration["weight_bits"] == 8 and lost > 0.5:
-        print(f"This processor ({processor.describe()}) loses another {lost:.1f} % of pixels in its kernels. The model "
-              "is right for phones and GPUs; for this kind of processor make another one with --weight-bits 7.")
 
 
 def _sensitivity(wanted: CalibrationRequest, outcome: CalibrationResult) -> None:

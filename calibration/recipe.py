@@ -87,7 +87,7 @@ def build(wanted: CalibrationRequest, say: Say = lambda line: None, accept: Acce
                          try_=f"--max-drop {wanted.max_drop / 2:g}, which searches with a margin")
     alike = _between(engine, simulated).agreement.mean()
     say(f"INT8, integer kernels against simulated: {alike:.2%} of pixels agree")
-    if wanted.epochs and alike < ENGINES_AGREE and not (plan.weight_bits == 8 and this_processor().saturates):
+    if wanted.epochs and alike < ENGINES_AGREE:
         raise GateFailed(f"{kernels} agree with the simulation on {alike:.2%} of pixels, "
                          f"{ENGINES_AGREE:.1%} are required of a fine-tuned network; nothing was written")
     artifact = _describe(wanted, ready, plan, kept, judge, simulated, engine, learnt)
@@ -134,7 +134,7 @@ def _describe(wanted: CalibrationRequest, ready: Prepared, plan: Plan, kept: tup
     calibration = {
         "fingerprint": ready.chosen.fingerprint, "frames": len(ready.chosen.paths), "method": wanted.method,
         "made_for": wanted.made_for,
-        "weight_bits": plan.weight_bits, "improve": sorted(wanted.improve),
+        "improve": sorted(wanted.improve),
         "int8_macs": int8_share(ready.graph, plan), "max_drop": wanted.max_drop, "max_ms": wanted.max_ms,
         "kept_in_float": [{"layer": k.layer.name, "role": k.layer.role, "macs": k.layer.macs, "reason": k.reason}
                           for k in kept],

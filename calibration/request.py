@@ -36,7 +36,6 @@ class CalibrationRequest:
         method: of the ranges, a key of `calibration.quantise.thresholds.METHODS`.
         frames: how many to calibrate on.
         allow_few: accept fewer than 32.
-        weight_bits: 8 or 7; None for what the form has.
         improve: any of "equalise", "rounding", "bias".
         max_drop: budget, in points of mIoU, or % of pixels without labels; None for none.
         max_ms: how long a frame may take in the engine `made_for`; None for any time.
@@ -53,7 +52,6 @@ class CalibrationRequest:
     method: str = "mse"
     frames: int = 64
     allow_few: bool = False
-    weight_bits: int | None = None
     improve: frozenset[str] = frozenset({"equalise"})
     max_drop: float | None = None
     max_ms: float | None = None
@@ -68,24 +66,17 @@ class CalibrationRequest:
         return engines()[self.made_for].form if self.made_for else PORTABLE
 
     @property
-    def bits(self) -> int:
-        """Of a weight."""
-        return self.weight_bits or self.form.weight_bits
-
-    @property
     def judged_in(self) -> str:
         """The engine whose integer kernels are judged."""
         return self.made_for or self.artifact.target
 
     @property
     def path(self) -> Path:
-        """Of the INT8 file: NAME-HxW-int8.onnx, with "-ENGINE" for that engine's form, and "-w7" or "-w8" where weights
-        have not the form's number of bits."""
+        """Of the INT8 file: NAME-HxW-int8.onnx, with "-ENGINE" for that engine's form."""
         height, width = self.artifact.preprocess.size
-        bits = "" if self.bits == self.form.weight_bits else f"-w{self.bits}"
         engine = f"-{self.made_for}" if self.made_for else ""
         kind = "" if self.artifact.output_kind.value == "low" else f"-{self.artifact.output_kind.value}"
-        return self.out / f"{self.artifact.name}-{height}x{width}-int8{bits}{engine}{kind}.onnx"
+        return self.out / f"{self.artifact.name}-{height}x{width}-int8{engine}{kind}.onnx"
 
 
 @dataclass(frozen=True)
@@ -121,7 +112,7 @@ def prepare(wanted: CalibrationRequest, say: Say) -> Prepared:
     seen = collect(graph, chosen, cache, wanted.ray)
     thresholds = choose_thresholds(wanted.method, seen, zero_points=wanted.form.integers == "unsigned")
     channels = reaches(graph, thresholds, chosen) if wanted.form.channels else {}
-    plan = Plan(all_nodes(graph, wanted.form), weight_bits=wanted.bits, form=wanted.form, channels=channels)
+    plan = Plan(all_nodes(graph, wanted.form), form=wanted.form, channels=channels)
     if dead := [name for name, reach in thresholds.items() if not any(reach)]:
         say(f"{len(dead)} activations are zero on every calibration frame ({', '.join(sorted(dead)[:3])}, …)")
     if "rounding" in wanted.improve:

@@ -26,8 +26,6 @@ class Form:
         operators: ONNX operators that become integers.
         outputs: whether what an integer operator writes is rounded even where only float operators read it. Without
             that, an activation function right behind a convolution sees the sums as they are.
-        weight_bits: 8; or 7 where the engine multiplies in pairs that are added in 16 bits, as x86 without VNNI does:
-            255 · 127 + 255 · 127 does not fit, and is cut off.
         channels: whether what a depthwise convolution reads has a scale for each channel. It adds up no two of them, so
             that the scales can be taken out of its sums; an engine that does not do that computes it in float.
     """
@@ -35,7 +33,6 @@ class Form:
     integers: Integers
     operators: frozenset[str]
     outputs: bool
-    weight_bits: int = 8
     channels: bool = False
 
 

@@ -25,22 +25,13 @@ class Processor:
     architecture: str
     dot_products: tuple[str, ...] | None
 
-    @property
-    def saturates(self) -> bool:
-        """Whether its kernels add pairs of byte products in 16 bits, where 255·127 + 255·127 does not fit.
-
-        x86 without VNNI does (vpmaddubsw). Arm's kernels widen to 32 bits with or without the newer instructions.
-        """
-        return self.dot_products == () and self.architecture in {"x86_64", "AMD64", "i686"}
-
     def describe(self) -> str:
         """One clause for people."""
         if self.dot_products is None:
             return f"{self.architecture}, INT8 instructions unknown"
         if self.dot_products:
             return f"{self.architecture} with {', '.join(self.dot_products)}"
-        loss = "; its integer kernels saturate with 8-bit weights" if self.saturates else ""
-        return f"{self.architecture} without dot-product instructions{loss}"
+        return f"{self.architecture} without dot-product instructions"
 
 
 def this_processor(path: Path = cpuinfo.PATH, architecture: str = "") -> Processor:

@@ -34,7 +34,6 @@ class FinetuneJob:
         layout: of its logits, "NHWC" or "NCHW".
         scales: activation → scale of its INT8 form.
         nodes: names of the nodes that are computed in INT8.
-        weight_bits: 8 or 7.
         epochs: passes over the frames.
     """
 
@@ -46,7 +45,6 @@ class FinetuneJob:
     layout: str
     scales: Mapping[str, float]
     nodes: tuple[str, ...]
-    weight_bits: int
     epochs: int
 
     @classmethod
@@ -103,7 +101,7 @@ def fine_tuned(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, a
         FinetuneJob(
             str(before), str(after), str(train), artifact.classes, artifact.preprocess.size, artifact.output.layout,
             {name: grid.scale for name, grid in grids.items()},
-            tuple(sorted(plan.nodes)), plan.weight_bits, epochs).write(order)
+            tuple(sorted(plan.nodes)), epochs).write(order)
         try:
             last = run_exporter(["export.training.qat", str(order)], show=cli.status)
         finally:

@@ -26,8 +26,12 @@ from runtime.forms import PORTABLE, Form
 SAME_RANGE = {"MaxPool", "Resize", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 """Operators whose output lies within their input's range: both get one scale, and engines move the integers as is."""
 
-LEVELS = {8: 127, 7: 63}
-"""Largest weight integer for a number of bits."""
+LARGEST = 127
+"""Weight integer."""
+
+PAIR = 126
+"""What two neighbouring weights may add up to, in steps, before each is rounded by less than one. x86 without VNNI adds
+the products of two with uint8 in 16 bits and cuts off what does not fit; 255 · 128 does."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,14 @@ class Plan:
 
     Attributes:
         nodes: names of nodes to compute in INT8.
-        weight_bits: 8; or 7 for processors whose 16-bit sums of two products saturate (x86 without VNNI).
         activations: False quantises the weights alone, which makes the file small and leaves the arithmetic float.
-        weights: node name → int8 weights that a rounding search has chosen, in place of the nearest ones.
+        weights: node name → int8 weights that a rounding search has chosen, in place of the nearest ones: the integer
+            above or below each.
         form: how their integers stand, and which tensors are rounded.
         channels: tensor → what its channels represent, for the depthwise convolutions that read it.
     """
 
     nodes: frozenset[str]
-    weight_bits: int = 8
     activations: bool = True
     weights: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
     form: Form = PORTABLE
@@ -204,10 +207,18 @@ def _corner(node: onnx.NodeProto) -> float:
     return max(values["beta"], 1 - values["beta"]) / values["alpha"]
 
 
-def weight_scales(weight: npt.NDArray[np.float32], axis: int, bits: int) -> npt.NDArray[np.float32]:
-    """One scale per output channel, so that its largest weight is the largest integer."""
-    largest = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
-    return np.asarray(np.where(largest > 0, largest, 1) / LEVELS[bits], dtype=np.float32)
+def weight_scales(node: onnx.NodeProto, weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """One scale per output channel: the finest one by which each of its weights fits into int8, and the products of any
+    two neighbours into 16 bits. Kernels add those up channel by channel within a tap, and tap by tap. Those of a
+    depthwise convolution are widened before, on every processor.
+    """
+    rows = np.abs(np.moveaxis(weight, output_axis(node), 0))
+    rows = np.moveaxis(rows, 1, -1).reshape(len(rows), -1)  # [outputs, taps · channels]
+    scale = rows.max(axis=1) / LARGEST
+    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+    if not 1 < groups == len(weight):
+        scale = np.maximum(scale, (rows[:, :-1] + rows[:, 1:]).max(axis=1, initial=0) / PAIR)
+    return np.asarray(np.where(scale > 0, scale, 1 / LARGEST), np.float32)
 
 
 def output_axis(node: onnx.NodeProto) -> int:
@@ -216,12 +227,11 @@ def output_axis(node: onnx.NodeProto) -> int:
     return 0 if node.op_type == "Conv" or (node.op_type == "Gemm" and transposed) else 1  # MatMul: [inputs, outputs]
 
 
-def nearest(weight: npt.NDArray[np.float32], scale: npt.NDArray[np.float32], axis: int,
-            bits: int) -> npt.NDArray[np.int8]:
+def nearest(weight: npt.NDArray[np.float32], scale: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.int8]:
     """Weights rounded to the nearest integers of their channel's scale."""
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
     rounded = np.rint(weight / scale.reshape(shape))
-    return np.asarray(np.clip(rounded, -LEVELS[bits], LEVELS[bits]), dtype=np.int8)
+    return np.asarray(np.clip(rounded, -LARGEST, LARGEST), dtype=np.int8)
 
 
 def stored_weights(graph: FloatGraph, node: onnx.NodeProto, plan: Plan) -> npt.NDArray[np.float32]:
@@ -233,9 +243,9 @@ def stored_weights(graph: FloatGraph, node: onnx.NodeProto, plan: Plan) -> npt.N
 def _integers(graph: FloatGraph, node: onnx.NodeProto,
               plan: Plan) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32], int]:
     weight, axis = graph.array(node.input[1]), output_axis(node)
-    scale = weight_scales(weight, axis, plan.weight_bits)
+    scale = weight_scales(node, weight)
     chosen = plan.weights.get(node.name)
-    return nearest(weight, scale, axis, plan.weight_bits) if chosen is None else chosen, scale, axis
+    return nearest(weight, scale, axis) if chosen is None else chosen, scale, axis
 
 
 def _weight_pair(graph: FloatGraph, result: onnx.GraphProto, node: onnx.NodeProto, plan: Plan) -> onnx.NodeProto:

@@ -18,7 +18,7 @@ import onnx
 from calibration.data.coverage import Chosen
 from calibration.judge.engines import Probe
 from calibration.quantise.graph import FloatGraph
-from calibration.quantise.quantize import LEVELS, Plan, int8_from_float, weight_scales
+from calibration.quantise.quantize import LARGEST, Plan, int8_from_float, weight_scales
 from calibration.quantise.thresholds import Range
 from runtime.cli import progress
 
@@ -52,7 +52,7 @@ def rounded(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, fram
         new = [_moments(patches(value, node, graph.array(node.input[1]).shape, rng))
                for node, value in zip(convolutions, probe.run_all(frames.read(index)))]
         moments = [a + b for a, b in zip(moments, new)] if moments else new
-    weights = {node.name: _search(graph.array(node.input[1]), moment, plan.weight_bits)
+    weights = {node.name: _search(node, graph.array(node.input[1]), moment)
                for node, moment in zip(convolutions, moments)}
     return dataclasses.replace(plan, weights=weights)
 
@@ -91,33 +91,34 @@ def _moments(inputs: Float) -> Float:
     return np.asarray(inputs.transpose(0, 2, 1) @ inputs)
 
 
-def _search(weight: npt.NDArray[np.float32], moment: Float, bits: int) -> npt.NDArray[np.int8]:
+def _search(node: onnx.NodeProto, weight: npt.NDArray[np.float32], moment: Float) -> npt.NDArray[np.int8]:
     """All output channels of all groups."""
-    scale = weight_scales(weight, 0, bits)
+    scale = weight_scales(node, weight)
     flat = weight.reshape(len(moment), -1, moment.shape[-1]).astype(np.float64)
     scales = scale.reshape(len(moment), -1).astype(np.float64)
-    found = [search(w, s, h, bits) for w, s, h in zip(flat, scales, moment)]
+    found = [search(w, s, h) for w, s, h in zip(flat, scales, moment)]
     return np.stack(found).reshape(weight.shape).astype(np.int8)
 
 
-def search(weight: Float, scale: Float, moment: Float, bits: int) -> Float:
+def search(weight: Float, scale: Float, moment: Float) -> Float:
     """The integers of one group's weights.
 
     Args:
         weight: [outputs, inputs].
         scale: [outputs].
         moment: [inputs, inputs] second moments of the inputs.
-        bits: of the integers.
 
     Returns:
-        Whole numbers, float64 [outputs, inputs].
+        Whole numbers, float64 [outputs, inputs]: above or below each weight, and nothing further, so that what
+        `weight_scales` allows for holds.
     """
     damped = moment + np.eye(len(moment)) * max(DAMPING * float(np.diag(moment).mean()), 1e-9)
     upper = np.linalg.cholesky(np.linalg.inv(damped)).T
     left = weight / scale[:, None]
+    below, above = np.floor(left).clip(min=-LARGEST), np.ceil(left).clip(max=LARGEST)
     result = np.empty_like(left)
     for i in range(left.shape[1]):
-        result[:, i] = np.clip(np.rint(left[:, i]), -LEVELS[bits], LEVELS[bits])
+        result[:, i] = np.clip(np.rint(left[:, i]), below[:, i], above[:, i])
         error = (left[:, i] - result[:, i]) / upper[i, i]
         left[:, i + 1:] -= error[:, None] * upper[i, i + 1:]
     return result

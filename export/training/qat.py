@@ -64,10 +64,10 @@ def fine_tune(job: FinetuneJob, show: Callable[[str], None]) -> list[float]:
     from export.training.trainer import Trainer
 
     graph = FloatGraph(onnx.load(job.graph))
-    teacher = RoundedGraph(graph, job.layout, {}, (), job.weight_bits)
+    teacher = RoundedGraph(graph, job.layout, {}, ())
     _check(teacher, graph, job)
     samples = [fitted(sample, job.size) for sample in load_samples(Path(job.train), len(job.classes))]
-    network = RoundedGraph(graph, job.layout, job.scales, job.nodes, job.weight_bits)
+    network = RoundedGraph(graph, job.layout, job.scales, job.nodes)
     trainer = Trainer(_spec(job), network, samples, recipe(job), device_from("auto"), compiled=False, teacher=teacher)
     torch.manual_seed(0)
     while trainer.epoch < job.epochs:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from calibration.quantise.graph import FloatGraph, has_weights
-from calibration.quantise.quantize import LEVELS, output_axis
+from calibration.quantise.quantize import LARGEST, output_axis, weight_scales
 from runtime.errors import UserError
 
 Attributes = Mapping[str, Any]
@@ -59,14 +59,12 @@ class RoundedGraph(nn.Module):
         layout: of the logits, "NHWC" or "NCHW".
         scales: tensor → scale of the activations to round; none leaves the graph as it is.
         nodes: names of the nodes whose weights, if any, are rounded, with one scale for each output channel.
-        weight_bits: 8 or 7.
 
     Raises:
         UserError: the graph has an operator that is not among `OPERATORS`, or one used in a way that is not.
     """
 
-    def __init__(self, graph: FloatGraph, layout: str, scales: Mapping[str, float], nodes: Collection[str],
-                 weight_bits: int) -> None:
+    def __init__(self, graph: FloatGraph, layout: str, scales: Mapping[str, float], nodes: Collection[str]) -> None:
         super().__init__()
         self.steps = tuple(graph.graph.node)
         if unknown := {node.op_type for node in self.steps} - OPERATORS.keys():
@@ -76,7 +74,6 @@ class RoundedGraph(nn.Module):
         self.channels_last = layout == "NHWC"
         self.scales = dict(scales)
         self.nodes = frozenset(nodes)
-        self.levels = LEVELS[weight_bits]
         learnt = {name for node in self.steps if has_weights(node) for name in node.input[1:]}
         self.weights, self.constants = nn.ParameterDict(), nn.Module()
         for tensor in graph.graph.initializer:
@@ -110,9 +107,9 @@ class RoundedGraph(nn.Module):
         value: Tensor = self.weights[_key(name)]
         if node.name not in self.nodes or name != node.input[1]:
             return value
-        others = [axis for axis in range(value.ndim) if axis != output_axis(node)]
-        largest = value.detach().abs().amax(others, keepdim=True)
-        return rounded(value, torch.where(largest > 0, largest, 1) / self.levels, -self.levels, self.levels)
+        shape = [-1 if axis == output_axis(node) else 1 for axis in range(value.ndim)]
+        scale = torch.from_numpy(weight_scales(node, value.detach().cpu().numpy())).to(value.device)
+        return rounded(value, scale.reshape(shape), -LARGEST, LARGEST)
 
     def write_to(self, graph: FloatGraph) -> None:
         """Put the parameters into the graph that they came from, in place."""

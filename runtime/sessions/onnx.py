@@ -21,7 +21,7 @@ from runtime.sessions import Engine
 from runtime.tune import cores
 
 ENGINE = Engine("ONNX Runtime", reads=("onnx",), packages=("onnxruntime",), integers=("", "signed", "unsigned"),
-                form=Form("unsigned", WEIGHTED, outputs=True, weight_bits=7))
+                form=Form("unsigned", WEIGHTED, outputs=True))
 
 
 def library() -> Any:

@@ -20,7 +20,7 @@ from runtime.sessions import Engine
 
 ENGINE = Engine("OpenVINO", reads=("onnx",), packages=("openvino",), extra="openvino",
                 integers=("", "signed", "unsigned"),
-                form=Form("unsigned", WEIGHTED, outputs=False, weight_bits=7, channels=True))
+                form=Form("unsigned", WEIGHTED, outputs=False, channels=True))
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from calibration.quantise.quantize import (
     grids_from_thresholds,
     int8_from_float,
     nearest,
+    output_axis,
     weight_scales,
 )
 from calibration.quantise.thresholds import Range
@@ -53,10 +54,35 @@ def test_macs_are_output_size_times_weights_per_output(graph):
 
 def test_weights_round_to_the_nearest_step_of_their_own_channel():
     weight = np.array([[1.27, -0.634, 0.126, -0.126], [0.5, 0.0, 0.003, -0.001]], np.float32)
-    scale = weight_scales(weight, 0, 8)
-    assert scale == pytest.approx([0.01, 0.5 / 127])
-    assert nearest(weight, scale, 0, 8).tolist() == [[127, -63, 13, -13], [127, 0, 1, 0]]
-    assert np.abs(nearest(weight, weight_scales(weight, 0, 7), 0, 7)).max() == 63
+    assert nearest(weight, np.array([0.01, 0.5 / 127], np.float32), 0).tolist() == [[127, -63, 13, -13], [127, 0, 1, 0]]
+
+
+def convolution(**attributes):
+    return helper.make_node("Conv", ["x", "w"], ["y"], **attributes)
+
+
+def test_every_channel_has_a_scale_of_its_own_even_one_of_zeros():
+    weight = np.array([1.26, 0.0, -0.5, 0.0, -1.26, -1.26, 0.0, 0.0, 0.0], np.float32).reshape(3, 3, 1, 1)
+    assert weight_scales(convolution(), weight) == pytest.approx([0.01, 0.02, 1 / 127])
+
+
+def test_the_products_of_two_neighbours_fit_into_16_bits():
+    """x86 without VNNI adds them there, and cuts off what does not fit."""
+    rng = np.random.default_rng(0)
+    dense, grouped, product = convolution(), convolution(group=2), helper.make_node("MatMul", ["x", "w"], ["y"])
+    for node, shape in ((dense, (8, 3, 3, 3)), (dense, (8, 6, 1, 1)), (grouped, (6, 1, 3, 3)), (product, (6, 8))):
+        weight, axis = rng.normal(size=shape).astype(np.float32), output_axis(node)
+        integers = np.moveaxis(nearest(weight, weight_scales(node, weight), axis).astype(int), axis, 0)
+        order = np.moveaxis(integers, 1, -1).reshape(len(integers), -1)
+        sums = np.abs(order[:, :-1]) + np.abs(order[:, 1:])
+        assert 255 * sums.max() <= np.iinfo(np.int16).max
+        assert sums.max(axis=1).min() > 124  # and no finer scale would do
+
+
+def test_a_depthwise_convolutions_neighbours_are_never_added_up_in_16_bits():
+    weight = np.ones((4, 1, 3, 3), np.float32)
+    assert weight_scales(convolution(group=4), weight) == pytest.approx(1 / 127)
+    assert weight_scales(convolution(group=2), weight) == pytest.approx(2 / 126)
 
 
 def test_before_a_relu_a_tensor_takes_the_range_that_passes_it(graph):
@@ -115,7 +141,7 @@ def test_a_fully_connected_layer_in_a_gemm_is_quantised_along_its_outputs():
     graph = FloatGraph(model)
     quantised = int8_from_float(graph, {"h": Range(0, 1), "x": Range(0, 1)}, Plan(frozenset({"fc"}), activations=False))
     scales = next(numpy_helper.to_array(t) for t in quantised.graph.initializer if t.name == "w_of_fc_scale")
-    assert scales == pytest.approx(np.array([2, 4, 6]) / 127)
+    assert scales == pytest.approx(np.array([3, 7, 11]) / 126)
 
 
 def test_a_gelu_that_is_written_out_is_one_activation_and_stays_in_float():

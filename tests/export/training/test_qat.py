@@ -55,7 +55,7 @@ def job(graph: FloatGraph, narrow: dict[str, Range], tmp_path: Path) -> Finetune
     grids = grids_from_thresholds(graph, narrow, quantised_tensors(graph, plan))
     return FinetuneJob(str(tmp_path / "before.onnx"), str(tmp_path / "after.onnx"), str(train), tiny.SPEC.classes.names,
                        (32, 48), "NHWC", {name: grid.scale for name, grid in grids.items()},
-                       tuple(plan.nodes), 8, 30)
+                       tuple(plan.nodes), 30)
 
 
 def test_the_int8_graph_comes_nearer_to_the_float_one(

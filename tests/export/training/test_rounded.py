@@ -51,24 +51,22 @@ def logits(network: RoundedGraph, frames: np.ndarray = FRAME[None]) -> np.ndarra
 
 def quantised(graph: FloatGraph, thresholds: dict[str, Range], plan: Plan) -> RoundedGraph:
     grids = grids_from_thresholds(graph, thresholds, quantised_tensors(graph, plan))
-    return RoundedGraph(graph, "NHWC", {name: grid.scale for name, grid in grids.items()}, plan.nodes, plan.weight_bits)
+    return RoundedGraph(graph, "NHWC", {name: grid.scale for name, grid in grids.items()}, plan.nodes)
 
 
 def test_without_scales_it_is_the_float_graph_for_any_number_of_frames(graph: FloatGraph) -> None:
     frames = np.stack([drawn_frame((32, 48), i) for i in range(3)])
     expected = np.concatenate([Simulated(graph.model).run(frame[None]) for frame in frames])
-    assert logits(RoundedGraph(graph, "NHWC", {}, (), 8), frames) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert logits(RoundedGraph(graph, "NHWC", {}, ()), frames) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
-@pytest.mark.parametrize("bits", [8, 7])
-def test_with_scales_it_is_the_simulated_int8_graph(
-        graph: FloatGraph, thresholds: dict[str, Range], bits: int) -> None:
-    plan = Plan(all_nodes(graph), weight_bits=bits)
+def test_with_scales_it_is_the_simulated_int8_graph(graph: FloatGraph, thresholds: dict[str, Range]) -> None:
+    plan = Plan(all_nodes(graph))
     expected = Simulated(int8_from_float(graph, thresholds, plan)).run(FRAME[None])
     found = logits(quantised(graph, thresholds, plan))
     step = np.abs(expected).max() / 127
     assert np.mean(np.abs(found - expected) < step / 10) > 0.98  # a tie may be rounded the other way
-    plain = logits(RoundedGraph(graph, "NHWC", {}, (), bits))
+    plain = logits(RoundedGraph(graph, "NHWC", {}, ()))
     assert np.mean(np.abs(plain - expected) < step / 10) < 0.7  # in float it is something else
 
 
@@ -93,7 +91,7 @@ def test_rounding_by_hand_and_its_gradient_is_that_of_a_clip() -> None:
 
 
 def test_parameters_go_back_where_they_came_from(graph: FloatGraph) -> None:
-    network = RoundedGraph(graph, "NHWC", {}, (), 8)
+    network = RoundedGraph(graph, "NHWC", {}, ())
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(1.5)
@@ -137,7 +135,7 @@ def test_every_operator_does_what_onnx_runtime_does(nodes: list[tuple[str, list[
             for i, (kind, inputs, attributes) in enumerate(nodes)]
     graph = drawn(*made, zero=np.float32(0), one=np.float32(1), twice=np.array([1, 1, 2, 2], np.float32))
     expected = Simulated(graph.model).run(FRAME[None])
-    assert logits(RoundedGraph(graph, "NHWC", {}, (), 8)) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert logits(RoundedGraph(graph, "NHWC", {}, ())) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize(("node", "message"), [
@@ -148,4 +146,4 @@ def test_every_operator_does_what_onnx_runtime_does(nodes: list[tuple[str, list[
 def test_what_cannot_be_trained_is_told(node: onnx.NodeProto, message: str) -> None:
     graph = drawn(helper.make_node("Conv", ["x", "w"], ["0"]), node, twice=np.array([1, 1, 2, 2], np.float32))
     with pytest.raises(UserError, match=message):
-        logits(RoundedGraph(graph, "NHWC", {}, (), 8))
+        logits(RoundedGraph(graph, "NHWC", {}, ()))
