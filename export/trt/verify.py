@@ -22,7 +22,7 @@ from runtime.sessions.trt import TrtSession
 
 def onnx_verifier(given: Artifact, path: Path, frames: Path | None) -> Verifier:
     """Holds the outputs of the ONNX artifact, which was itself verified against torch."""
-    # INT8 is compared as Q/DQ in float: integer kernels of this CPU may saturate where a GPU's do not
+    # INT8 is compared as Q/DQ in float: integer kernels of this CPU round elsewhere than a GPU's
     session = OnnxSession(path, optimise=given.precision != "int8")
     return Verifier(verification_frames(given.preprocess, frames), session.run, None, to_classes(given))
 
