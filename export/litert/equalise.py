@@ -1,12 +1,8 @@
 """Channels brought to similar sizes in a float file before it is quantised, without changing what it computes.
 
-An INT8 tensor of LiteRT has one scale for all of its channels, so that a channel a hundred times smaller than its
-neighbour has two or three levels left. DFANet A lost most of what it lost where it concatenates attended features, up
-to 1200, with those of an earlier stage, up to 11 (docs/litert.md). A convolution brings a channel to any size at no
-cost: the factor goes into its weights, and out of those of the next. Operators in between that keep to their channels
-and let a positive factor through (ReLU, sums, interpolation, concatenation, …) tie channels together: all of these have
-one factor, along a whole chain of skip connections. `calibration.quantise.equalise` does so for pairs of convolutions
-(Nagel et al., ICCV 2019, §4.1).
+`calibration.quantise.equalise` says how, and does so in an ONNX graph; here are LiteRT's operators. All tensors between
+them have one scale for all channels. DFANet A lost most of what it lost where it concatenates attended features, up to
+1200, with those of an earlier stage, up to 11 (docs/litert.md).
 """
 
 from __future__ import annotations
@@ -17,13 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-LIMIT = 16.0
-"""Largest factor, and the inverse of the smallest: a channel that hardly ever fires must not rule its neighbours."""
-
-FRAMES = 8
-"""That show how large each channel gets."""
+from calibration.quantise.equalise import Channels, Sizes, Tie, factors, joined
 
 PRODUCTS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 """Whose weights take factors in, so that what they write has other factors than what they read."""
@@ -31,9 +22,6 @@ PRODUCTS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 PASSING = {"AVERAGE_POOL_2D", "LEAKY_RELU", "MAX_POOL_2D", "MEAN", "PAD", "PRELU", "RELU", "RESHAPE", "RESIZE_BILINEAR",
            "RESIZE_NEAREST_NEIGHBOR"}
 """f(s·x) = s·f(x) for s > 0, channel by channel; MEAN and RESHAPE as long as the last axis stays."""
-
-Channels = npt.NDArray[np.intp]
-Sizes = npt.NDArray[np.float32]
 
 
 def equalised(model: bytes, largest: Mapping[str, Sizes]) -> bytes:
@@ -47,32 +35,11 @@ def equalised(model: bytes, largest: Mapping[str, Sizes]) -> bytes:
 
     read = read_model_from_bytearray(bytearray(model))
     graph = _ChannelGraph(read)
-    factor = factors(graph.labels(), graph.by_channel(largest))
+    factor = factors(joined(graph.ties(), graph.count), graph.by_channel(largest))
     for op in graph.operators:
         if graph.takes_in(op):
             graph.multiply(op, factor)
     return bytes(convert_object_to_bytearray(read))
-
-
-def factors(label: Channels, largest: Sizes) -> Sizes:
-    """What to multiply each channel by: 1 / √size, half-way between activations of one size and weights as they were.
-
-    Args:
-        label: channels with the same have one factor; 0 for those that stay as they are.
-        largest: magnitude of each channel.
-
-    Returns:
-        float32, of each channel; 1 where it is always zero, too.
-    """
-    size = np.zeros_like(largest)
-    np.maximum.at(size, label, largest)
-    free = size > 0
-    free[0] = False
-    result = np.ones_like(size)
-    result[free] = 1 / np.sqrt(size[free])
-    middle = np.exp(np.log(result[free]).mean()) if free.any() else 1
-    result[free] = np.clip(result[free] / middle, 1 / LIMIT, LIMIT)
-    return result[label]
 
 
 class _ChannelGraph:
@@ -80,6 +47,7 @@ class _ChannelGraph:
 
     Attributes:
         operators: in order.
+        count: of numbers.
     """
 
     def __init__(self, model: Any) -> None:
@@ -91,32 +59,25 @@ class _ChannelGraph:
         self._shapes = [tuple(map(int, () if tensor.shape is None else tensor.shape)) for tensor in self._graph.tensors]
         self._counts = [shape[-1] if shape else 1 for shape in self._shapes]
         self._first = np.cumsum([1, *self._counts])
+        self.count = int(self._first[-1])
         self._readers = Counter(int(index) for op in self.operators for index in op.inputs)
         self._holders = Counter(tensor.buffer for tensor in self._graph.tensors)
 
     def by_channel(self, largest: Mapping[str, Sizes]) -> Sizes:
         """Of every channel, in one array; 0 where nothing is known."""
-        found = np.zeros(self._first[-1], np.float32)
+        found = np.zeros(self.count, np.float32)
         for index, tensor in enumerate(self._graph.tensors):
             name = tensor.name.decode()
             if name in largest:
                 found[self._channels(index)] = largest[name]
         return found
 
-    def labels(self) -> Channels:
-        """Of every channel, the lowest number among those that share its factor."""
-        ends = [*self._graph.inputs, *self._graph.outputs]
-        ties = [(self._channels(index), np.zeros(self._counts[index], np.intp)) for index in ends]
-        ties += [tie for op in self.operators for tie in self._ties(op)]
-        one, other = (np.concatenate(side) for side in zip(*ties))
-        label = np.arange(self._first[-1])
-        while True:
-            lowest, before = np.minimum(label[one], label[other]), label.copy()
-            np.minimum.at(label, one, lowest)
-            np.minimum.at(label, other, lowest)
-            label = label[label]
-            if np.array_equal(label, before):
-                return label
+    def ties(self) -> Iterator[Tie]:
+        """Channels that have one factor."""
+        for index in (*self._graph.inputs, *self._graph.outputs):
+            yield self._channels(index), np.zeros(self._counts[index], np.intp)
+        for op in self.operators:
+            yield from self._tied(op)
 
     def takes_in(self, op: Any) -> bool:
         """Whether an operator's weights and bias are its own, and have the channels of what it reads and writes."""
@@ -139,8 +100,7 @@ class _ChannelGraph:
             if bias >= 0:
                 self._store(bias, self._constant(bias) * written)
 
-    def _ties(self, op: Any) -> Iterator[tuple[Channels, Channels]]:
-        """Channels that have one factor."""
+    def _tied(self, op: Any) -> Iterator[Tie]:
         kind, result = self._kind(op), self._channels(op.outputs[0])
         if self.takes_in(op):
             if not self._passes(op):

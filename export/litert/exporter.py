@@ -28,9 +28,10 @@ def exported(job: Job) -> Path:
         GateFailed: a step's output does not agree with the network's, or too much mIoU is lost; nothing is written.
         UserError: an operator cannot be converted, or there is nothing to calibrate on.
     """
+    from calibration.quantise.equalise import FRAMES
     from calibration.quantise.thresholds import choose
     from export.difference import Trace
-    from export.litert.equalise import FRAMES, equalised
+    from export.litert.equalise import equalised
     from export.litert.integers import within_xnnpack
     from export.litert.quantise import float16_from_float, int8_from_float, largest_by_channel, observed
     from export.litert.tensors import of_tflite

@@ -10,7 +10,6 @@ from calibration.data.frames import drawn_frame
 from calibration.judge.engines import Probe, Simulated
 from calibration.quantise.bias import corrected, with_biases
 from calibration.quantise.channels import reaches
-from calibration.quantise.equalise import equalised, factors, pairs
 from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import Plan, all_nodes, int8_from_float
 from calibration.quantise.ranges import collect
@@ -41,12 +40,6 @@ def thresholds(graph, frames, tmp_path_factory):
     return choose("mse", collect(graph, frames, tmp_path_factory.mktemp("cache")))
 
 
-def test_factors_balance_the_activation_against_the_weights_and_leave_dead_channels():
-    assert factors(np.array([4, 1, 0], np.float32), np.array([1, 1, 1], np.float32)) == pytest.approx(
-        [2 / 2**0.5, 1 / 2**0.5, 1])  # square roots 2 and 1, over their geometric mean
-    assert factors(np.array([4, 1], np.float32), None) == pytest.approx([2, 0.5])
-
-
 def relu_network():
     """uint8 NHWC frame → 3×3 convolution → ReLU → depthwise → ReLU → 1×1 convolution, with unequal channels."""
     import onnx
@@ -68,20 +61,6 @@ def relu_network():
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     return FloatGraph(model)
-
-
-def test_equalising_changes_channel_ranges_but_not_what_the_network_computes(frames):
-    graph = relu_network()
-    assert [(pair.first, pair.second) for pair in pairs(graph)] == [("a", "b"), ("b", "c")]
-    after = equalised(graph, frames)
-    frame = frames.read(0)
-    assert Simulated(after.model).run(frame) == pytest.approx(Simulated(graph.model).run(frame), rel=1e-4, abs=1e-2)
-    before_range, after_range = (Probe(g.model, ["ra"]).run_all(frame)[0].max(axis=(0, 2, 3)) for g in (graph, after))
-    assert after_range.max() / after_range.min() < before_range.max() / before_range.min() / 4
-
-
-def test_nothing_is_paired_across_a_hard_swish_or_a_gate(graph):
-    assert pairs(graph) == []
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from torch import nn
 
 from calibration.data.frames import drawn_frame
 from calibration.quantise.thresholds import choose
-from export.litert.equalise import LIMIT, equalised, factors
+from export.litert.equalise import equalised
 from export.litert.quantise import int8_from_float, largest_by_channel, observed
 from runtime.sessions.litert import LitertSession
 from tests import lite, tiny
@@ -84,13 +84,3 @@ def test_channels_are_followed_through_skip_connections_gates_interpolation_and_
     after = equalised(model, largest_by_channel(model, FRAMES))
     np.testing.assert_allclose(outputs(after), outputs(model), rtol=1e-3, atol=1e-4)
     assert loss(after) < loss(model) / 4
-
-
-def test_channels_that_are_tied_share_a_factor_and_the_largest_of_them_decides():
-    label, largest = np.array([0, 0, 2, 2, 4, 5]), np.array([9, 4, 1, 100, 1, 0], np.float32)
-    found = factors(label, largest)
-    np.testing.assert_allclose(found[:2], 1)  # what must stay as it is
-    assert found[2] == found[3]
-    assert found[4] / found[3] == pytest.approx(10)  # √100 of √1
-    assert found[5] == 1  # always zero
-    assert factors(np.arange(4), np.array([1, 1, 1, 1e-12], np.float32)).max() == pytest.approx(LIMIT)
