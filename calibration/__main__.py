@@ -36,8 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--method", choices=METHODS, default="mse", help="how ranges are chosen")
     parser.add_argument("--frames", type=cli.positive, default=64, metavar="N", help="frames to calibrate on")
     parser.add_argument("--allow-few", action="store_true", help="accept fewer than 32 frames")
-    parser.add_argument("--improve", nargs="*", choices=IMPROVEMENTS, default=["equalise"], help="what to do beyond "
-                        "ranges: cross-layer equalisation, rounding search, bias correction; without a value: none")
+    parser.add_argument("--improve", nargs="*", choices=IMPROVEMENTS, help="what to do beyond ranges: cross-layer "
+                        "equalisation, rounding search, bias correction; without a value: none; default: all, and with "
+                        "--qat equalise")
     parser.add_argument("--max-drop", type=float, metavar="POINTS", help="keep layers in float until the loss is at "
                         "most this: points of mIoU, or %% of pixels where there are no labels")
     parser.add_argument("--max-ms", type=float, metavar="MS", help="with --engine: keep in float what a frame of at "
@@ -62,8 +63,9 @@ def _command(args: argparse.Namespace) -> int:
     from calibration.request import CalibrationRequest
     from calibration.source import float_artifact
 
+    improve = frozenset(IMPROVEMENTS if args.improve is None else args.improve)
     if args.qat is not None:
-        _check_qat(args)
+        improve = _check_qat(args)
     if args.max_ms is not None and not args.engine:
         raise UserError("--max-ms needs an engine to measure in", try_=f"--max-ms {args.max_ms:g} --engine openvino")
     if args.engine and not _has_a_form_of_its_own(args.engine):
@@ -73,7 +75,7 @@ def _command(args: argparse.Namespace) -> int:
     options += ["--size", f"{args.size[0]}x{args.size[1]}"] if args.size else []
     artifact, engine = float_artifact(args.network, args.out, options)
     wanted = CalibrationRequest(artifact, engine, args.data, args.out, args.method, args.frames, args.allow_few,
-                                frozenset(args.improve), args.max_drop, args.max_ms, args.judge, args.qat or 0,
+                                improve, args.max_drop, args.max_ms, args.judge, args.qat or 0,
                                 args.engine or "", args.ray)
     outcome = build(wanted, say=print)
     if args.sensitivity:
@@ -108,7 +110,7 @@ def _by_its_exporter(args: argparse.Namespace) -> int:
     from calibration.judge.measure import find_data
     from calibration.source import run_exporter
 
-    if args.verdict or args.sensitivity or args.improve != ["equalise"] or args.max_ms or args.ray:
+    if args.verdict or args.sensitivity or args.improve is not None or args.max_ms or args.ray:
         raise UserError(f"--engine {args.engine} is calibrated by its own exporter; --improve, --max-ms, --verdict, "
                         "--sensitivity and --ray are for ONNX files",
                         try_=f"python -m export.{args.engine} --help")
@@ -122,17 +124,19 @@ def _by_its_exporter(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_qat(args: argparse.Namespace) -> None:
-    """Refuse what fine-tuning cannot do before the long work begins."""
+def _check_qat(args: argparse.Namespace) -> frozenset[str]:
+    """Refuse what fine-tuning cannot do before the long work begins; returns what is improved before it."""
     from calibration.quantise.finetune import training_folder
 
     if args.engine:
         raise UserError(f"--qat learns the portable form, not that of --engine {args.engine}",
                         try_="--qat without --engine, or --engine without --qat")
     training_folder(args.data)
-    if undone := sorted({*args.improve} - {"equalise"}):
+    improve = frozenset(["equalise"] if args.improve is None else args.improve)
+    if undone := sorted(improve - {"equalise"}):
         raise UserError(f"--improve {' '.join(undone)} would undo what --qat learns: it finds roundings and biases by "
                         "itself", try_="--improve equalise, or --improve without a value")
+    return improve
 
 
 def _sensitivity(wanted: CalibrationRequest, outcome: CalibrationResult) -> None:

@@ -52,7 +52,7 @@ class CalibrationRequest:
     method: str = "mse"
     frames: int = 64
     allow_few: bool = False
-    improve: frozenset[str] = frozenset({"equalise"})
+    improve: frozenset[str] = frozenset({"equalise", "rounding", "bias"})
     max_drop: float | None = None
     max_ms: float | None = None
     judge_on: int = 200
@@ -84,7 +84,7 @@ class Prepared:
     """A network ready to be written in INT8.
 
     Attributes:
-        graph: float, equalised and corrected as asked.
+        graph: float, equalised if asked.
         thresholds: of its activations.
         plan: everything that may be INT8.
         chosen: the calibration frames.
@@ -118,5 +118,5 @@ def prepare(wanted: CalibrationRequest, say: Say) -> Prepared:
     if "rounding" in wanted.improve:
         plan = rounded(graph, thresholds, plan, chosen)
     if "bias" in wanted.improve:
-        graph = corrected(graph, thresholds, plan, chosen)
+        plan = corrected(graph, thresholds, plan, chosen)
     return Prepared(graph, thresholds, plan, chosen, held_out)

@@ -7,17 +7,16 @@ layer's error again in every later one, and diverges (measured: agreement 0.29 a
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from onnx import numpy_helper
 
 from calibration.data.coverage import Chosen
 from calibration.judge.engines import Probe
 from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import Plan, int8_from_float, stored_weights
-from calibration.quantise.rewrite import drop_unused
 from calibration.quantise.rounding import patches
 from calibration.quantise.thresholds import Range
 from runtime.cli import progress
@@ -25,8 +24,8 @@ from runtime.cli import progress
 FRAMES = 16
 
 
-def corrected(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, frames: Chosen) -> FloatGraph:
-    """A copy whose biases make up for the rounding that `plan` does.
+def corrected(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, frames: Chosen) -> Plan:
+    """The plan with what its roundings shift each convolution by, which is taken from the bias of those in INT8.
 
     Args:
         graph: the float graph; left as it is.
@@ -49,31 +48,10 @@ def corrected(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, fr
             means = [patches(seen[name], node, weight.shape, np.random.default_rng(index)).mean(1)
                      for name in (x, rounded)]
             shift += (_times(stored_weights(graph, node, plan), means[1]) - _times(weight, means[0])) / count
-    result = with_biases(graph, {node.name for node in convolutions})
-    for node, shift in zip(convolutions, shifts):
-        bias = result.nodes[node.name].input[2]
-        result.replace(bias, result.array(bias) - shift)
-    return result
+    return dataclasses.replace(plan, shifts={node.name: shift for node, shift in zip(convolutions, shifts)})
 
 
 def _times(weight: npt.NDArray[np.float32], inputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Weights [O, ...] times the mean inputs of each group [groups, K] → [O]."""
     grouped = weight.reshape(len(inputs), -1, inputs.shape[1])
     return np.asarray((grouped @ inputs[:, :, None]).ravel(), np.float32)
-
-
-def with_biases(graph: FloatGraph, nodes: set[str]) -> FloatGraph:
-    """A copy whose convolutions all have a bias of their own, zero where there was none."""
-    model = type(graph.model)()
-    model.CopyFrom(graph.model)
-    for node in model.graph.node:
-        name = node.name or ""
-        if name in nodes:
-            bias = graph.array(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(
-                graph.shapes[node.output[0]][1], np.float32)
-            own = f"{name}_bias"
-            model.graph.initializer.append(numpy_helper.from_array(bias, own))
-            del node.input[2:]
-            node.input.append(own)
-    drop_unused(model.graph)
-    return FloatGraph(model)

@@ -43,6 +43,7 @@ class Plan:
         activations: False quantises the weights alone, which makes the file small and leaves the arithmetic float.
         weights: node name → int8 weights that a rounding search has chosen, in place of the nearest ones: the integer
             above or below each.
+        shifts: node name → [outputs] by how much rounding shifts a convolution's results; taken from its bias.
         form: how their integers stand, and which tensors are rounded.
         channels: tensor → what its channels represent, for the depthwise convolutions that read it.
     """
@@ -50,6 +51,7 @@ class Plan:
     nodes: frozenset[str]
     activations: bool = True
     weights: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
+    shifts: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     form: Form = PORTABLE
     channels: Mapping[str, Reach] = field(default_factory=dict)
 
@@ -99,6 +101,8 @@ def int8_from_float(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Pl
                 node.input[index] = f"{name}_dq"
         if node.name in plan.nodes and has_weights(node) and graph.is_constant(node.input[1]):
             nodes.append(_weight_pair(graph, result, node, plan))
+            if node.name in plan.shifts:
+                _shift_back(graph, result, node, plan.shifts[node.name])
         nodes.append(node)
         for name in node.output:
             if name in tensors:
@@ -258,6 +262,15 @@ def _weight_pair(graph: FloatGraph, result: onnx.GraphProto, node: onnx.NodeProt
     node.input[1] = f"{unique}_dq"
     return helper.make_node("DequantizeLinear", [f"{unique}_int8", f"{unique}_scale", f"{unique}_zero"],
                             [f"{unique}_dq"], name=f"{unique}_dq", axis=axis)
+
+
+def _shift_back(graph: FloatGraph, result: onnx.GraphProto, node: onnx.NodeProto,
+                shift: npt.NDArray[np.float32]) -> None:
+    """Take a shift from a convolution's bias, of its own from here on, as two may share one."""
+    bias = graph.array(node.input[2]) if len(node.input) > 2 and node.input[2] else np.float32(0)
+    result.initializer.append(numpy_helper.from_array(np.asarray(bias - shift, np.float32), f"{node.name}_bias"))
+    del node.input[2:]
+    node.input.append(f"{node.name}_bias")
 
 
 def _activation_pair(result: onnx.GraphProto, name: str, unique: str, grids: Sequence[Grid]) -> list[onnx.NodeProto]:

@@ -8,7 +8,7 @@ import pytest
 from calibration.data.coverage import Chosen
 from calibration.data.frames import drawn_frame
 from calibration.judge.engines import Probe, Simulated
-from calibration.quantise.bias import corrected, with_biases
+from calibration.quantise.bias import corrected
 from calibration.quantise.channels import reaches
 from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import Plan, all_nodes, int8_from_float
@@ -108,7 +108,7 @@ def test_the_searches_look_at_what_a_convolution_reads_by_channel(by_channel, fr
     graph, found, plan = by_channel
     assert set(rounded(graph, found, plan, frames).weights) == {"a", "b", "c"}
     unlike = dataclasses.replace(plan, channels={"ra": plan.channels["ra"]._replace(high=plan.channels["ra"].high / 9)})
-    shifts = [corrected(graph, found, p, frames).array("b_bias") for p in (plan, unlike)]
+    shifts = [corrected(graph, found, p, frames).shifts["b"] for p in (plan, unlike)]
     assert np.abs(shifts[1]).max() > 10 * np.abs(shifts[0]).max()
 
 
@@ -168,16 +168,18 @@ def test_bias_correction_brings_the_mean_of_a_coarsely_rounded_layer_back(graph,
         return float(np.abs(np.mean(pairs[0], 0) - np.mean(pairs[1], 0)).mean())
 
     before = shift(int8_from_float(graph, thresholds, plan))
-    after = shift(int8_from_float(corrected(graph, thresholds, plan, frames), thresholds, plan))
+    after = shift(int8_from_float(graph, thresholds, corrected(graph, thresholds, plan, frames)))
     assert after < before / 3
 
 
-def test_every_convolution_gets_a_bias_of_its_own_and_computes_the_same(graph, frames):
-    nodes = {layer.node for layer in graph.layers if layer.macs}
-    after = with_biases(graph, nodes)
-    assert all(len(after.nodes[node].input) == 3 for node in nodes)
-    assert Simulated(after.model).run(frames.read(0)) == pytest.approx(
-        Simulated(graph.model).run(frames.read(0)), abs=1e-4)
+def test_only_layers_in_int8_lose_their_shift_and_each_has_a_bias_of_its_own(graph, frames, thresholds):
+    plan = corrected(graph, thresholds, Plan(all_nodes(graph)), frames)
+    first, *others = plan.shifts
+    alone = FloatGraph(graph.model)
+    model = int8_from_float(graph, thresholds, dataclasses.replace(plan, nodes=frozenset({first})))
+    reads = {node.name: node.input for node in model.graph.node}
+    assert reads[first][2] == f"{first}_bias"
+    assert all(list(reads[node]) == list(alone.nodes[node].input) for node in others)
 
 
 def test_the_fast_simulation_agrees_with_the_graph_run_node_by_node(graph, frames, thresholds):
