@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
 IMPROVEMENTS = ("equalise", "rounding", "bias")
+DEFAULT = ("equalise", "rounding")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=cli.positive, default=64, metavar="N", help="frames to calibrate on")
     parser.add_argument("--allow-few", action="store_true", help="accept fewer than 32 frames")
     parser.add_argument("--improve", nargs="*", choices=IMPROVEMENTS, help="what to do beyond ranges: cross-layer "
-                        "equalisation, rounding search, bias correction; without a value: none; default: all, and with "
-                        "--qat equalise")
+                        "equalisation, rounding search, bias correction; without a value: none; default: the first "
+                        "two, and with --qat the first")
     parser.add_argument("--max-drop", type=float, metavar="POINTS", help="keep layers in float until the loss is at "
                         "most this: points of mIoU, or %% of pixels where there are no labels")
     parser.add_argument("--max-ms", type=float, metavar="MS", help="with --engine: keep in float what a frame of at "
@@ -63,7 +64,7 @@ def _command(args: argparse.Namespace) -> int:
     from calibration.request import CalibrationRequest
     from calibration.source import float_artifact
 
-    improve = frozenset(IMPROVEMENTS if args.improve is None else args.improve)
+    improve = frozenset(DEFAULT if args.improve is None else args.improve)
     if args.qat is not None:
         improve = _check_qat(args)
     if args.max_ms is not None and not args.engine:

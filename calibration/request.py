@@ -52,7 +52,7 @@ class CalibrationRequest:
     method: str = "mse"
     frames: int = 64
     allow_few: bool = False
-    improve: frozenset[str] = frozenset({"equalise", "rounding", "bias"})
+    improve: frozenset[str] = frozenset({"equalise", "rounding"})
     max_drop: float | None = None
     max_ms: float | None = None
     judge_on: int = 200
