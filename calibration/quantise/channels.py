@@ -1,9 +1,8 @@
 """How far each channel of an activation reaches, where a depthwise convolution reads it: for a scale for each channel.
 
 A depthwise convolution adds up no two channels, so that the scale of each can be taken out of its sums, as that of a
-weight is. NNCF does so for processors by default. Equalisation spreads channels over one range without any engine's
-help, but only between two convolutions with nothing but a ReLU in between: what DFANet's units read has other readers,
-and a hard-swish cannot be scaled.
+weight is. NNCF does so for processors by default. Equalisation brings channels to similar sizes without any engine's
+help, but not where a hard-swish lies in between, which lets no factor through.
 """
 
 from __future__ import annotations
