@@ -16,7 +16,9 @@ import torch
 from calibration.data.frames import drawn_frame
 from export import executorch
 from export.executorch import convert, exporter
+from export.executorch.quantise import int8_from_float
 from export.target import Job
+from export.wrapper import traced
 from runtime.artifact import open_artifact
 from runtime.errors import GateFailed, UserError
 from runtime.segmenter import Segmenter
@@ -112,6 +114,28 @@ def test_int8_computes_in_integers_with_our_ranges(artifact, tmp_path):
     assert 0.9 <= made.verification[1].agreement < 1
     assert made.calibration["frames"] == 4
     assert ExecutorchSession(path).run(FRAME).dtype == np.float32
+
+
+class Joining(torch.nn.Module):
+    """A map that is used as it is, and beside one a thousand times as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.near, self.far, self.after = (torch.nn.Conv2d(3, 3, 1, bias=False) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        near = self.near(x)
+        return self.after(near), torch.cat((near, 1000 * self.far(x)), 1)
+
+
+@pytest.mark.slow
+def test_a_map_keeps_its_range_where_it_is_joined_to_a_larger_one():
+    planes = torch.from_numpy(FRAME).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        expected, _ = Joining()(planes)
+        found, _ = int8_from_float(traced(Joining(), planes), [FRAME])(planes)
+    assert (found - expected).norm() < 0.1 * expected.norm()
 
 
 def test_int8_without_frames_is_refused_before_any_work(tmp_path):
