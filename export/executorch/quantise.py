@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from runtime.preprocess import Frame
 
+LEFT_OUT = {"cat", "adaptive_avg_pool2d"}
+"""Patterns of the quantiser: joins, see above, and pools to one cell, which are means here, which it refuses."""
+
 
 def int8_from_float(program: ExportedProgram, frames: Iterable[Frame]) -> nn.Module:
     """The program with pairs of quantise and dequantise: INT8 activations, weights with a scale for each channel.
@@ -80,5 +83,5 @@ def _quantiser() -> Any:
     ends = {side: dataclasses.replace(getattr(config, side), observer_or_fake_quant_ctr=MinMaxObserver)
             for side in ("input_activation", "output_activation")}
     quantiser = XNNPACKQuantizer().set_global(dataclasses.replace(config, **ends))
-    quantiser.SUPPORTED_PATTERNS = [pattern for pattern in quantiser.SUPPORTED_PATTERNS if pattern.name != "cat"]
+    quantiser.SUPPORTED_PATTERNS = [pattern for pattern in quantiser.SUPPORTED_PATTERNS if pattern.name not in LEFT_OUT]
     return quantiser
