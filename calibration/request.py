@@ -14,7 +14,7 @@ from calibration.quantise.equalise import equalised
 from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import Plan, all_nodes
 from calibration.quantise.ranges import collect
-from calibration.quantise.rounding import rounded
+from calibration.quantise.rounding import INPUTS, rounded, searched
 from calibration.quantise.thresholds import Range
 from calibration.quantise.thresholds import choose as choose_thresholds
 from calibration.source import load_onnx
@@ -116,6 +116,8 @@ def prepare(wanted: CalibrationRequest, say: Say) -> Prepared:
     if dead := [name for name, reach in thresholds.items() if not any(reach)]:
         say(f"{len(dead)} activations are zero on every calibration frame ({', '.join(sorted(dead)[:3])}, …)")
     if "rounding" in wanted.improve:
+        if wide := sum(graph.nodes[node].op_type == "Conv" for node in plan.nodes) - len(searched(graph, plan)):
+            say(f"{wide} layers have more than {INPUTS} weights for each output: theirs are rounded to the nearest")
         plan = rounded(graph, thresholds, plan, chosen)
     if "bias" in wanted.improve:
         plan = corrected(graph, thresholds, plan, chosen)

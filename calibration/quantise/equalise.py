@@ -125,7 +125,8 @@ class _Numbered:
         ranks = {len(self._graph.shapes[name]) for name in (node.input[0], node.output[0])}
         settings = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         plain = settings.get("alpha", 1) == settings.get("beta", 1) == 1 and not settings.get("transA")
-        return ranks == ({4} if node.op_type == "Conv" else {2}) and plain and node.input[0] in self._ranges
+        fits = all(self._graph.array(name).shape == self._graph.shapes[node.output[0]][1:2] for name in constants[1:])
+        return ranks == ({4} if node.op_type == "Conv" else {2}) and plain and fits and node.input[0] in self._ranges
 
     def ties(self) -> Iterator[Tie]:
         """Channels that have one factor."""
@@ -139,8 +140,7 @@ class _Numbered:
         read = sorted(self._graph.activations(node), key=lambda name: -int(np.prod(self._graph.shapes[name])))
         result, kind = self.channels(node.output[0]), node.op_type
         alike = bool(read) and all(len(self.channels(name)) == len(result) > 0 for name in read)
-        constant = len(read) == 1
-        if alike and (kind in PASSING or (kind in {"Add", "Sub"} and not constant) or self._scales(node)):
+        if alike and (kind in PASSING or (kind in {"Add", "Sub"} and len(read) == 2) or self._scales(node)):
             yield from ((self.channels(name), result) for name in read)
         elif alike and kind == "Mul":  # a gate stays as it is
             yield self.channels(read[0]), result

@@ -9,6 +9,7 @@ the inputs' second moments (Frantar et al., "GPTQ", ICLR 2023, equation 2), whic
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -26,6 +27,10 @@ FRAMES = 16
 SAMPLES = 256
 """Positions of each frame at which a layer's inputs are looked at."""
 
+INPUTS = 2304
+"""Weights for each output beyond which a layer's are rounded to the nearest: the search takes the square of that in
+memory, and more in time."""
+
 DAMPING = 0.01
 """Share of the mean second moment that is added to the diagonal, against inputs that hardly vary (GPTQ, §3.3)."""
 
@@ -33,7 +38,7 @@ Float = npt.NDArray[np.float64]
 
 
 def rounded(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, frames: Chosen) -> Plan:
-    """The plan with integers chosen for all of its convolutions.
+    """The plan with integers chosen for the convolutions that are `searched`.
 
     Args:
         graph: the float graph; left as it is.
@@ -41,7 +46,9 @@ def rounded(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, fram
         plan: what becomes INT8.
         frames: of which the first few are run.
     """
-    convolutions = [node for node in graph.graph.node if node.op_type == "Conv" and node.name in plan.nodes]
+    convolutions = searched(graph, plan)
+    if not convolutions:
+        return plan
     quantised = int8_from_float(graph, thresholds, plan)
     reads = {node.name: node.input[0] for node in quantised.graph.node}
     probe = Probe(quantised, [reads[node.name] for node in convolutions])
@@ -55,6 +62,12 @@ def rounded(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, fram
     weights = {node.name: _search(node, graph.array(node.input[1]), moment)
                for node, moment in zip(convolutions, moments)}
     return dataclasses.replace(plan, weights=weights)
+
+
+def searched(graph: FloatGraph, plan: Plan) -> list[onnx.NodeProto]:
+    """The plan's convolutions of no more than `INPUTS` weights for each output."""
+    return [node for node in graph.graph.node if node.op_type == "Conv" and node.name in plan.nodes
+            and math.prod(graph.array(node.input[1]).shape[1:]) <= INPUTS]
 
 
 def patches(value: npt.NDArray[np.float32], node: onnx.NodeProto, shape: tuple[int, ...],

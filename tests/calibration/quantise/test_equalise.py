@@ -93,6 +93,9 @@ SHUT = {
     "hard-swish": network(node("HardSwish", "x", "y")),
     "a sum with a constant": network(node("Add", "x c", "y"), c=np.ones((1, 6, 1, 1))),
     "weights that two convolutions share": network(node("Conv", "x w", "h"), node("Conv", "h w", "y"), w=DENSE),
+    "a bias of one number for all": network(
+        node("GlobalAveragePool", "x", "p"), node("Flatten", "p", "row"), node("Gemm", "row w b", "g"),
+        node("Reshape", "g back", "y"), w=DENSE[:, :, 0, 0], b=np.ones(1), back=np.array([1, 6, 1, 1])),
     "padding with something": network(node("Pad", "x pads one", "y"), pads=AROUND, one=np.float32(1)),
     "channels in another order": network(
         node("Reshape", "x apart", "h"), node("Transpose", "h", "s", perm=[0, 2, 1, 3, 4]),

@@ -8,6 +8,7 @@ import pytest
 from calibration.data.coverage import Chosen
 from calibration.data.frames import drawn_frame
 from calibration.judge.engines import Probe, Simulated
+from calibration.quantise import rounding
 from calibration.quantise.bias import corrected
 from calibration.quantise.channels import reaches
 from calibration.quantise.graph import FloatGraph
@@ -148,6 +149,17 @@ def test_the_rounding_search_changes_the_output_less_than_rounding_to_the_neares
         return np.mean((mixed @ (integers * scale[:, None] - weight).T) ** 2)
 
     assert error(found) < 0.7 * error(np.rint(weight / scale[:, None]))
+
+
+def test_layers_with_too_many_weights_for_each_output_are_left_to_the_nearest_integer(
+        graph, frames, thresholds, monkeypatch):
+    plan = Plan(all_nodes(graph))
+    assert len(rounded(graph, thresholds, plan, frames).weights) == 4
+    monkeypatch.setattr(rounding, "INPUTS", 27)
+    assert {len(weights) for weights in rounded(graph, thresholds, plan, frames).weights.values()} == {8, 16, 11}
+    assert len(rounding.searched(graph, plan)) == 3
+    monkeypatch.setattr(rounding, "INPUTS", 1)
+    assert rounded(graph, thresholds, plan, frames) == plan
 
 
 def test_with_uncorrelated_inputs_the_nearest_integers_are_the_best_and_are_found():
