@@ -60,7 +60,7 @@ def rounded(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, fram
                for node, value in zip(convolutions, probe.run_all(frames.read(index)))]
         moments = [a + b for a, b in zip(moments, new)] if moments else new
     weights = {node.name: _search(node, graph.array(node.input[1]), moment)
-               for node, moment in zip(convolutions, moments)}
+               for node, moment in progress(list(zip(convolutions, moments)), len(convolutions), "rounding search")}
     return dataclasses.replace(plan, weights=weights)
 
 
