@@ -31,6 +31,9 @@ INPUTS = 2304
 """Weights for each output beyond which a layer's are rounded to the nearest: the search takes the square of that in
 memory, and more in time."""
 
+BLOCK = 128
+"""Weights after which the errors are spread over those of later blocks, in one product of matrices (GPTQ, §3.3)."""
+
 DAMPING = 0.01
 """Share of the mean second moment that is added to the diagonal, against inputs that hardly vary (GPTQ, §3.3)."""
 
@@ -130,8 +133,12 @@ def search(weight: Float, scale: Float, moment: Float) -> Float:
     left = weight / scale[:, None]
     below, above = np.floor(left).clip(min=-LARGEST), np.ceil(left).clip(max=LARGEST)
     result = np.empty_like(left)
-    for i in range(left.shape[1]):
-        result[:, i] = np.clip(np.rint(left[:, i]), below[:, i], above[:, i])
-        error = (left[:, i] - result[:, i]) / upper[i, i]
-        left[:, i + 1:] -= error[:, None] * upper[i, i + 1:]
+    for start in range(0, left.shape[1], BLOCK):
+        block = slice(start, start + BLOCK)
+        errors = np.empty_like(left[:, block])
+        for i in range(*block.indices(left.shape[1])):
+            result[:, i] = np.clip(np.rint(left[:, i]), below[:, i], above[:, i])
+            errors[:, i - start] = (left[:, i] - result[:, i]) / upper[i, i]
+            left[:, i + 1:block.stop] -= errors[:, i - start, None] * upper[i, i + 1:block.stop]
+        left[:, block.stop:] -= errors @ upper[block, block.stop:]
     return result
