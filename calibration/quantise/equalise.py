@@ -17,16 +17,21 @@ import numpy.typing as npt
 import onnx
 
 from calibration.data.coverage import Chosen
-from calibration.judge.engines import Probe
+from calibration.judge.engines import Probe, Simulated
 from calibration.quantise.graph import FloatGraph, has_weights
 from calibration.quantise.quantize import output_axis
 from runtime.cli import progress
+from runtime.errors import GateFailed
+from runtime.preprocess import Frame
 
 LIMIT = 16.0
 """Largest factor, and the inverse of the smallest: a channel that hardly ever fires must not rule its neighbours."""
 
 FRAMES = 8
 """That show how large each channel gets."""
+
+CLOSE = 1e-4
+"""Share of the largest output by which one may differ."""
 
 PASSING = {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Identity", "LeakyRelu", "MaxPool", "Neg", "PRelu",
            "ReduceMean", "Relu", "Reshape", "Resize", "Flatten", "Squeeze", "Unsqueeze"}
@@ -44,6 +49,9 @@ def equalised(graph: FloatGraph, frames: Chosen) -> FloatGraph:
     Args:
         graph: the float graph; left as it is.
         frames: of which the first few show how large each channel gets.
+
+    Raises:
+        GateFailed: the copy does not compute the same on a frame.
     """
     result, numbered = FloatGraph(graph.model), _Numbered(graph)
     label = joined(numbered.ties(), numbered.count)
@@ -60,7 +68,16 @@ def equalised(graph: FloatGraph, frames: Chosen) -> FloatGraph:
     for node in graph.graph.node:
         if numbered.takes_in(node):
             _multiply(result, node, factor[numbered.channels(node.input[0])], factor[numbered.channels(node.output[0])])
+    _check(graph, result, frames.read(0))
     return result
+
+
+def _check(graph: FloatGraph, result: FloatGraph, frame: Frame) -> None:
+    before, after = (Simulated(each.model).run(frame).astype(np.float32) for each in (graph, result))
+    differ = np.mean(np.abs(after - before) > CLOSE * np.abs(before).max())
+    if differ > 0.001:
+        raise GateFailed(f"once channels are equalised, {differ:.1%} of outputs differ by over {CLOSE:.2%} of the "
+                         "largest, 0.1% are allowed; nothing was written", try_="--improve rounding")
 
 
 def joined(ties: Iterable[Tie], count: int) -> Channels:

@@ -10,8 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 from calibration.data.coverage import Chosen
 from calibration.data.frames import drawn_frame
 from calibration.judge.engines import Probe, Simulated
+from calibration.quantise import equalise
 from calibration.quantise.equalise import LIMIT, equalised, factors, joined
 from calibration.quantise.graph import FloatGraph
+from runtime.errors import GateFailed
 from tests import tiny
 
 SIZES = np.float32([1, 30, 0.1, 5, 0.5, 2])
@@ -108,6 +110,13 @@ def test_what_lets_no_factor_through_is_left_as_it_is(frames, what):
     graph = SHUT[what]
     after = equalised(graph, frames)
     assert np.array_equal(after.array("a"), graph.array("a"))
+
+
+def test_a_graph_that_computes_something_else_afterwards_is_refused(frames, monkeypatch):
+    monkeypatch.setattr(equalise, "_multiply", lambda graph, node, read, written: graph.replace(
+        node.input[1], graph.array(node.input[1]) * 1.01))
+    with pytest.raises(GateFailed, match="once channels are equalised"):
+        equalised(THROUGH["a shortcut"][0], frames)
 
 
 def test_channels_that_are_tied_have_one_label_the_lowest():
