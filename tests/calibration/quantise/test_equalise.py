@@ -7,29 +7,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.data.coverage import Chosen
-from calibration.data.frames import drawn_frame
 from calibration.judge.engines import Probe, Simulated
 from calibration.quantise import equalise
 from calibration.quantise.equalise import LIMIT, equalised, factors, joined
 from calibration.quantise.graph import FloatGraph
 from runtime.errors import GateFailed
-from tests import tiny
 
 SIZES = np.float32([1, 30, 0.1, 5, 0.5, 2])
 """Of the channels that the drawn network is given."""
 
 ROWS = SIZES[:, None, None, None]
-
-
-@pytest.fixture(scope="module")
-def frames(tmp_path_factory):
-    import cv2
-
-    folder = tmp_path_factory.mktemp("frames")
-    for i in range(4):
-        assert cv2.imwrite(str(folder / f"{i}.png"), drawn_frame((32, 48), 10 * i))
-    return Chosen(tuple(sorted(folder.iterdir())), tiny.SPEC.preprocess, "four drawn frames")
 
 
 def network(*middle, **constants):

@@ -5,8 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from calibration.data.coverage import Chosen
-from calibration.data.frames import drawn_frame
 from calibration.judge.engines import Probe, Simulated
 from calibration.quantise import rounding
 from calibration.quantise.bias import corrected
@@ -24,16 +22,6 @@ from tests import tiny
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
     return FloatGraph(load_onnx(tiny.artifact(tmp_path_factory.mktemp("artifact"))))
-
-
-@pytest.fixture(scope="module")
-def frames(tmp_path_factory):
-    import cv2
-
-    folder = tmp_path_factory.mktemp("frames")
-    for i in range(4):
-        assert cv2.imwrite(str(folder / f"{i}.png"), drawn_frame((32, 48), 10 * i))
-    return Chosen(tuple(sorted(folder.iterdir())), tiny.SPEC.preprocess, "four drawn frames")
 
 
 @pytest.fixture(scope="module")
