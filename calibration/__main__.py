@@ -64,9 +64,10 @@ def _command(args: argparse.Namespace) -> int:
     from calibration.request import CalibrationRequest
     from calibration.source import float_artifact
 
-    improve = frozenset(DEFAULT if args.improve is None else args.improve)
+    default = DEFAULT if args.qat is None else DEFAULT[:1]
+    improve = frozenset(default if args.improve is None else args.improve)
     if args.qat is not None:
-        improve = _check_qat(args)
+        _check_qat(args, improve)
     if args.max_ms is not None and not args.engine:
         raise UserError("--max-ms needs an engine to measure in", try_=f"--max-ms {args.max_ms:g} --engine openvino")
     if args.engine and not _has_a_form_of_its_own(args.engine):
@@ -125,19 +126,17 @@ def _by_its_exporter(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_qat(args: argparse.Namespace) -> frozenset[str]:
-    """Refuse what fine-tuning cannot do before the long work begins; returns what is improved before it."""
+def _check_qat(args: argparse.Namespace, improve: frozenset[str]) -> None:
+    """Refuse what fine-tuning cannot do before the long work begins."""
     from calibration.quantise.finetune import training_folder
 
     if args.engine:
         raise UserError(f"--qat learns the portable form, not that of --engine {args.engine}",
                         try_="--qat without --engine, or --engine without --qat")
     training_folder(args.data)
-    improve = frozenset(["equalise"] if args.improve is None else args.improve)
     if undone := sorted(improve - {"equalise"}):
         raise UserError(f"--improve {' '.join(undone)} would undo what --qat learns: it finds roundings and biases by "
                         "itself", try_="--improve equalise, or --improve without a value")
-    return improve
 
 
 def _sensitivity(wanted: CalibrationRequest, outcome: CalibrationResult) -> None:
