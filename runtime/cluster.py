@@ -19,6 +19,7 @@ from typing import Any
 
 from runtime import cli
 from runtime.errors import UserError
+from runtime.signals import own_handlers
 from runtime.workers import Opening, Worker, attempt, in_order, opened
 
 LOCAL = "local"
@@ -83,7 +84,8 @@ class Cluster:
         own = {"num_cpus": cores()} if address == LOCAL else {}
         try:
             _knock(address)
-            context = ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
+            with own_handlers():
+                context = ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f"no Ray cluster answers at {address} ({error}); expected local, auto, HOST:6379 or "
                             "ray://HOST:10001", try_="ray status, on the head") from error

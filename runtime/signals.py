@@ -56,6 +56,24 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def own_handlers() -> Iterator[None]:
+    """Keep the handlers of Ctrl-C and SIGTERM that a library replaces in the block, as Ray does when it is started.
+
+    Raises:
+        Stopped: a handler of the library's ended the program.
+    """
+    before = {number: signal.getsignal(number) for number in ENDINGS}
+    try:
+        yield
+    except SystemExit as error:
+        raise Stopped(signal.SIGTERM) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 class Held:
     """Puts Ctrl-C and SIGTERM off until the block has ended; then the first that came is delivered, whoever handles it.
 

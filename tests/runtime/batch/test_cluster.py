@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from runtime.signals import ENDINGS, own_handlers
 from tests.runtime.batch.clips import h264
 from tests.runtime.batch.test_batch import batch, left_behind, numbers, rows, start, wait_for
 
@@ -22,8 +23,9 @@ def cluster(monkeypatch) -> Iterator[object]:
     monkeypatch.setenv("RAY_worker_niceness", "0")  # as ours have; Ray yields to all others on a machine
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    made.nodes = [made.add_node(num_cpus=1) for _ in range(2)]
+    with own_handlers():
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        made.nodes = [made.add_node(num_cpus=1) for _ in range(2)]
     yield made
     made.shutdown()
 
@@ -60,6 +62,20 @@ def test_a_driver_that_was_killed_leaves_a_cluster_on_which_another_goes_on(arti
         nodes_of(process)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert numbers(out / "a.mp4") == list(range(1000))
+
+
+@pytest.mark.parametrize("number", ENDINGS)
+def test_a_cluster_of_this_machines_own_ends_with_the_run_that_is_stopped(artifact, tmp_path, number):
+    """Ray has a handler of its own for SIGTERM, which would end the run at once and with another code."""
+    source, out = h264(tmp_path / "a.mp4", 1000), tmp_path / "out"
+    words = batch(artifact, source, out, "--ray", "local")
+    with start(*words) as process:
+        before = wait_for(10, out, process)
+        process.send_signal(number)
+        assert process.wait(120) == 128 + number
+        assert "interrupted; finished files are kept" in process.stderr.read()
+    assert 10 <= len(before) < 100
+    assert left_behind(out) == []
 
 
 def test_one_broken_video_among_twelve_fails_alone(artifact, tmp_path, cluster):
