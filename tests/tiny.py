@@ -43,6 +43,37 @@ class TinyNetwork(nn.Module):
         return self.classifier(x * self.gate(x))
 
 
+class Aggregating(nn.Module):
+    """What DFANet is made of: separable convolutions beside a shortcut, concatenation with what was interpolated.
+
+    Its channels are of very different sizes, and so are the maps that it concatenates.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.body = nn.Sequential(nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Conv2d(8, 8, 1))
+        self.deep = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU6(), nn.Conv2d(8, 8, 1))
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1))
+        self.classifier = nn.Conv2d(16, 11, 1)
+        size = torch.logspace(-1.5, 1.5, 8)
+        with torch.no_grad():
+            for layer in (self.stem[0], self.body[2]):
+                layer.weight.mul_(size[:, None, None, None])
+                layer.bias.mul_(size)
+            self.body[1].weight.div_(size[:, None, None, None])
+            self.deep[0].weight.div_(size[:, None, None])
+            self.classifier.weight[:, :8].div_(size[:, None, None])
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.body(x)
+        deep = self.deep(x)
+        deep = nn.functional.interpolate(deep * self.gate(deep), scale_factor=2, mode="bilinear")
+        return self.classifier(torch.cat((x, deep), 1).relu())
+
+
 def network(seed: int = 0) -> TinyNetwork:
     """A TinyNetwork whose classes vary over a picture, as a trained one's do."""
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""A network in, a verified ncnn folder out: torch → pnnx → ncnn → (INT8), each run by ncnn and held against torch."""
+"""A network in, a verified ncnn folder out: torch → pnnx → ncnn → (equalised → INT8), each step run."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ def exported(job: Job) -> Path:
         GateFailed: a step's output does not agree with the network's, or too much mIoU is lost; nothing is written.
         UserError: an operator cannot be converted, or there is nothing to calibrate on.
     """
+    from calibration.quantise.equalise import FRAMES
+    from export.ncnn.equalise import equalised
     from export.ncnn.quantise import int8_from_float, observed
     from export.reference import torch_verifier
 
@@ -40,12 +42,15 @@ def exported(job: Job) -> Path:
     chosen = calibration_frames(job) if wanted.precision == "int8" else None
     verifier = torch_verifier(wanted, job.frames)
     with tempfile.TemporaryDirectory(prefix="edgeseg-") as temporary:
-        folder, quantised = Path(temporary, "float"), Path(temporary, "int8")
+        folder, even, quantised = (Path(temporary, name) for name in ("float", "even", "int8"))
         ncnn_from_torch(wanted, folder)
         checks = [_verified(job, verifier, "ncnn vs torch", folder, FP16 if wanted.precision == "fp16" else FP32)]
         if chosen is None:
             return _published(job, folder, checks, {})
-        int8_from_float(folder, observed(folder, map(chosen.read, range(len(chosen.paths)))), quantised)
+        every = range(len(chosen.paths))
+        equalised(folder, map(chosen.read, every[:FRAMES]), even)
+        checks.append(_verified(job, verifier, "equalised vs torch", even, FP32))
+        int8_from_float(even, observed(even, map(chosen.read, every)), quantised)
         checks.append(_verified(job, verifier, "int8 vs torch", quantised, LOSSY))
         with closing(NcnnSession(folder)) as before, closing(NcnnSession(quantised)) as after:
             job.say(verdict("ncnn", before.run, after.run, chosen.read(0)))

@@ -10,10 +10,9 @@ Ranges come from the float network's own blobs, counted by `calibration.quantise
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,67 +22,15 @@ import numpy.typing as npt
 from calibration.quantise.ranges import Magnitudes
 from calibration.quantise.thresholds import LEVELS, METHODS
 from export.calibrated import METHOD
+from export.ncnn.layers import INTEGER, NcnnLayer, layers_of, weighted, write
 from runtime.errors import UserError
-from runtime.sessions.ncnn import BIN, PARAM, NcnnSession
+from runtime.sessions.ncnn import NcnnSession
 
 if TYPE_CHECKING:
     from runtime.preprocess import Frame
 
 INT8_TAG = np.uint32(0x000D4B38)
 """What stands before weights that are integers; 0 stands before float32 (ncnn's `modelbin.cpp`)."""
-
-
-@dataclass(frozen=True)
-class NcnnLayer:
-    """One line of a `.param` file.
-
-    Attributes:
-        kind, name: its type and its own name.
-        reads, makes: names of blobs.
-        values: parameters by number, as text.
-    """
-
-    kind: str
-    name: str
-    reads: tuple[str, ...]
-    makes: tuple[str, ...]
-    values: Mapping[str, str]
-
-    @classmethod
-    def of(cls, line: str) -> NcnnLayer:
-        """Read a line."""
-        kind, name, reads, makes, *rest = line.split()
-        ends = int(reads), int(reads) + int(makes)
-        return cls(kind, name, tuple(rest[:ends[0]]), tuple(rest[ends[0]:ends[1]]),
-                   dict(word.split("=", 1) for word in rest[ends[1]:]))
-
-    def number(self, key: int) -> int:
-        """An integer parameter; 0 is every layer's default for those that are asked for here."""
-        return int(self.values.get(str(key), "0"))
-
-    def __str__(self) -> str:
-        return " ".join([self.kind, self.name, str(len(self.reads)), str(len(self.makes)), *self.reads, *self.makes,
-                         *(f"{key}={value}" for key, value in self.values.items())])
-
-
-PLAIN: dict[str, Callable[[NcnnLayer], int]] = {
-    "BatchNorm": lambda layer: 4 * layer.number(0),  # slope, mean, variance, bias
-    "MemoryData": lambda layer: prod(max(layer.number(key), 1) for key in (0, 1, 11, 2))}  # w, h, d, c
-"""Layers that have float32 values and nothing else in the `.bin`: how many."""
-
-INTEGER = {"Convolution": (6, 5, 2), "ConvolutionDepthWise": (6, 5, 1), "InnerProduct": (2, 1, 2)}
-"""Layers that compute in INT8: the parameter that counts weights, the one that says whether there is a bias, and what
-parameter 8 must be for scales to be read."""
-
-SILENT = {"Input", "BinaryOp", "UnaryOp", "Split", "ReLU", "HardSwish", "HardSigmoid", "Sigmoid", "Pooling", "Interp",
-          "Concat", "Reshape", "Permute", "GridSample", "Tile", "Flip", "Softmax", "Clip", "Padding", "Crop", "Slice",
-          "Swish", "GELU", "PixelShuffle", "ShuffleChannel", "ExpandDims", "Squeeze", "Reduction", "MatMul", "Dropout"}
-"""Layers with nothing in the `.bin`."""
-
-
-def layers_of(folder: Path) -> list[NcnnLayer]:
-    """The network's layers, in the order of computation, which is that of the `.bin`."""
-    return [NcnnLayer.of(line) for line in (folder / PARAM).read_text(encoding="utf-8").splitlines()[2:]]
 
 
 def observed(folder: Path, frames: Iterable[Frame]) -> dict[str, Magnitudes]:
@@ -114,42 +61,20 @@ def int8_from_float(folder: Path, seen: Mapping[str, Magnitudes], out: Path) -> 
     Args:
         folder: a float network.
         seen: what `observed` found in it.
-        out: gets `PARAM` and `BIN`.
+        out: gets the files.
 
     Raises:
         UserError: a layer's weights are of a form that is not known here.
     """
-    head = (folder / PARAM).read_text(encoding="utf-8").splitlines()[:2]
-    stored = np.fromfile(folder / BIN, np.float32)
-    lines, parts, at = [*head], list[npt.NDArray[Any]](), 0
-    for layer in layers_of(folder):
-        count = _stored(layer)
-        values, at = stored[at:at + count], at + count
-        if layer.kind in INTEGER and (top := METHODS[METHOD](seen[layer.reads[0]], LEVELS)) > 0:
-            layer = replace(layer, values={**layer.values, "8": str(INTEGER[layer.kind][2])})
-            parts += _integers(layer, values, top)
-        else:
-            parts.append(values)
-        lines.append(str(layer))
-    if at != stored.size:
-        raise UserError(f"{folder / BIN} holds {stored.size} values, its layers account for {at}; expected a network "
-                        "whose layers INT8 supports", try_="--precision fp16")
-    out.mkdir(parents=True)
-    (out / PARAM).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (out / BIN).write_bytes(b"".join(part.tobytes() for part in parts))
+    write(folder, (_rounded(layer, values, seen) for layer, values in weighted(folder)), out)
 
 
-def _stored(layer: NcnnLayer) -> int:
-    """How many 32-bit values a float layer has in the `.bin`, tag included."""
-    if layer.kind in INTEGER:
-        weights, bias, _ = INTEGER[layer.kind]
-        return 1 + layer.number(weights) + layer.number(0) * layer.number(bias)
-    if layer.kind in PLAIN:
-        return PLAIN[layer.kind](layer)
-    if layer.kind not in SILENT:
-        raise UserError(f"INT8 for ncnn does not support weights as {layer.kind} stores them ({layer.name})",
-                        try_="--precision fp16")
-    return 0
+def _rounded(layer: NcnnLayer, values: npt.NDArray[np.float32],
+             seen: Mapping[str, Magnitudes]) -> tuple[NcnnLayer, Iterable[npt.NDArray[Any]]]:
+    if layer.kind in INTEGER and (top := METHODS[METHOD](seen[layer.reads[0]], LEVELS)) > 0:
+        return (replace(layer, values={**layer.values, "8": str(INTEGER[layer.kind][2])}),
+                _integers(layer, values, top))
+    return layer, [values]
 
 
 def _integers(layer: NcnnLayer, values: npt.NDArray[np.float32], top: float) -> Iterator[npt.NDArray[Any]]:

@@ -165,8 +165,8 @@ def test_int8_has_our_ranges_and_a_quarter_of_the_weights(artifact, photos, conv
         assert layer.values["8"] != "0"
         assert np.float32(127 / quantise.METHODS["mse"](given["seen"][layer.reads[0]])) in stored
     assert (path / BIN).stat().st_size < 0.5 * (converted("fp32") / BIN).stat().st_size
-    assert [check.step for check in made.verification] == ["ncnn vs torch", "int8 vs torch"]
-    assert made.verification[1].agreement < 1  # it did compute in integers
+    assert [check.step for check in made.verification] == ["ncnn vs torch", "equalised vs torch", "int8 vs torch"]
+    assert made.verification[2].agreement < 1  # it did compute in integers
     assert made.calibration["frames"] == 4
     assert any(line.startswith("INT8 ") for line in lines)
 
