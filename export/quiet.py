@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from runtime.errors import EdgesegError, UserError
+from runtime.signals import Held
 
 
 @contextmanager
@@ -35,11 +36,15 @@ def refusing(converter: str, network: str, *, expected: str = "operators that it
              try_: str = ONNX) -> Iterator[None]:
     """Say in one line what a converter refuses; what converters raise has no public base class.
 
+    Ctrl-C and SIGTERM are put off until it has ended: torch's tracing goes from C++ back into Python, and an exception
+    that rises there can abort the process.
+
     Raises:
         UserError: with the first line of what lies at the bottom of the converter's own errors.
     """
     try:
-        yield
+        with Held():
+            yield
     except (EdgesegError, OSError, MemoryError):
         raise
     except Exception as error:

@@ -1,8 +1,9 @@
 """ncnn in INT8, with the ranges that this project's calibration finds.
 
 ncnn's own tools are C++ programs that its wheel does not have. What they write is simple: beside the integers of a
-layer's weights lie a scale for each output channel and one for what the layer reads, and a parameter says so.
-Convolutions and inner products compute in integers; between them everything stays float, quantised anew by each.
+layer's weights lie a scale for each output channel (for each group, where a convolution has groups) and one for what the
+layer reads, and a parameter says so. Convolutions and inner products compute in integers; between them everything stays
+float, quantised anew by each.
 
 Ranges come from the float network's own blobs, counted by `calibration.quantise.ranges` on frames chosen by
 `calibration.data.coverage` and cut by `calibration.quantise.thresholds`. ncnn has no zero-points: they are symmetric.
@@ -80,7 +81,8 @@ def _rounded(layer: NcnnLayer, values: npt.NDArray[np.float32],
 def _integers(layer: NcnnLayer, values: npt.NDArray[np.float32], top: float) -> Iterator[npt.NDArray[Any]]:
     """A layer's arrays in INT8: tag, integers (to a multiple of four bytes), bias, scales of weights and of input."""
     count = layer.number(INTEGER[layer.kind][0])
-    weights, bias = values[1:1 + count].reshape(layer.number(0), -1), values[1 + count:]
+    scaled = layer.number(7 if layer.kind == "ConvolutionDepthWise" else 0)
+    weights, bias = values[1:1 + count].reshape(scaled, -1), values[1 + count:]
     scales = LEVELS / np.maximum(np.abs(weights).max(1), np.float32(1e-10))
     integers = np.clip(np.rint(weights * scales[:, None]), -LEVELS, LEVELS).astype(np.int8).ravel()
     yield np.array([INT8_TAG])

@@ -7,6 +7,8 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from calibration.data.frames import drawn_frame
 from export import ncnn
@@ -41,3 +43,14 @@ def test_channels_are_followed_through_skip_connections_gates_interpolation_and_
     equalised(before, FRAMES, after)
     np.testing.assert_allclose(outputs(after), outputs(before), rtol=1e-3, atol=1e-4)
     assert loss(after, tmp_path / "even") < loss(before, tmp_path / "uneven") / 4
+
+
+def test_a_convolution_with_groups_of_several_channels_computes_in_integers(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 24, 3, 1, 1, groups=4), nn.ReLU(),
+                            nn.Conv2d(24, 11, 1)).eval()
+    before, after = tmp_path / "before", tmp_path / "after"
+    ncnn_from_torch(dataclasses.replace(tiny.request(), network=network), before)
+    equalised(before, FRAMES, after)
+    np.testing.assert_allclose(outputs(after), outputs(before), rtol=1e-3, atol=1e-4)
+    assert 0 < loss(after, tmp_path / "int8") < 0.1
