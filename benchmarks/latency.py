@@ -18,9 +18,9 @@ from runtime import board, cli
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.intervals import Interval, Rounds
     from benchmarks.measurement import Measurement
     from benchmarks.worker import MeasuringWorker
+    from calibration.judge.intervals import Interval, Rounds
     from runtime.board import Board
 
 
@@ -106,7 +106,7 @@ def _details(timed: Timings) -> dict[str, Any]:
 
 def _ratios(timings: Sequence[Timings], labels: Sequence[str]) -> list[dict[str, Interval]]:
     """For each contender: by how much longer it takes than each one before it, with an interval."""
-    from benchmarks.intervals import ratio_interval
+    from calibration.judge.intervals import ratio_interval
 
     return [{labels[j]: ratio_interval(timings[j].total, timed.total, paired=True) for j in range(i)}
             for i, timed in enumerate(timings)]
@@ -132,7 +132,7 @@ def percentiles(total: Rounds, inference: Rounds) -> dict[str, float]:
     """Figures of queries' milliseconds, round by round: of the whole, and of the engine's part."""
     import numpy as np
 
-    from benchmarks.intervals import median_interval
+    from calibration.judge.intervals import median_interval
 
     times, engine = (np.array([*chain.from_iterable(rounds)]) for rounds in (total, inference))
     p50, low, high = median_interval(total)

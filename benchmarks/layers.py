@@ -26,7 +26,7 @@ from runtime import cli
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.intervals import Rounds
+    from calibration.judge.intervals import Rounds
     from export.layers import TimedLayer
     from runtime.artifact import Artifact
     from runtime.preprocess import Frame
@@ -144,8 +144,8 @@ def labels(one: Side, other: Side) -> tuple[str, str]:
 
 def table(found: Sequence[MatchedLayer], names: tuple[str, str], count: int) -> str:
     """The `count` layers that differ most, and the rest in one line."""
-    from benchmarks.intervals import difference_interval
     from benchmarks.page.text import aligned
+    from calibration.judge.intervals import difference_interval
 
     rows: list[tuple[str, ...]] = [("layer", "what", *(f"{name} ms" for name in names), "difference [95 %]")]
     for pair in found[:count]:
@@ -159,7 +159,7 @@ def table(found: Sequence[MatchedLayer], names: tuple[str, str], count: int) -> 
 
 def sentence(one: Side, other: Side, found: Sequence[MatchedLayer]) -> str:
     """How long a frame takes in each, and which kinds of layers make up the difference."""
-    from benchmarks.intervals import ratio_interval
+    from calibration.judge.intervals import ratio_interval
 
     names = labels(one, other)
     ratio, low, high = ratio_interval(other.frames, one.frames, paired=True)
@@ -183,7 +183,7 @@ def sentence(one: Side, other: Side, found: Sequence[MatchedLayer]) -> str:
 
 
 def _median(rounds: Rounds) -> float:
-    from benchmarks.intervals import median
+    from calibration.judge.intervals import median
 
     return median(rounds)
 

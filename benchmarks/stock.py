@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from benchmarks.intervals import Interval
+    from calibration.judge.intervals import Interval
     from export.request import Request
     from runtime.preprocess import Frame, Preprocess
     from runtime.sessions import Session
@@ -88,7 +88,7 @@ class Duel:
 
 
 def _ratio(ours: Contender, plain: Contender) -> Interval:
-    from benchmarks.intervals import ratio_interval
+    from calibration.judge.intervals import ratio_interval
 
     return ratio_interval(plain.times, ours.times, paired=True)
 
@@ -209,8 +209,8 @@ def measured(found: Sequence[Duel], frames: Sequence[Frame], rounds: int = ROUND
 
 def table(found: Sequence[Duel]) -> str:
     """One line for each engine, the fastest of ours first."""
-    from benchmarks.intervals import median
     from benchmarks.page.text import aligned
+    from calibration.judge.intervals import median
 
     sides = ("ours ms", "plain ms", "ours / plain [95 %]")
     rows: list[tuple[str, ...]] = [("engine", *sides, *(f"alone: {title}" for title in sides))]
@@ -237,9 +237,9 @@ def command(args: argparse.Namespace) -> int:
     cli.need("exporting", "export", "onnx", "torch")
     cli.check_folder(args.out)
     from benchmarks import conditions
-    from benchmarks.intervals import median
     from benchmarks.machine import core_count, describe
     from benchmarks.worker import input_frames
+    from calibration.judge.intervals import median
     from export.request import request
 
     targets = engines_here(args.engines)

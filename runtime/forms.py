@@ -28,12 +28,14 @@ class Form:
             that, an activation function right behind a convolution sees the sums as they are.
         channels: whether what a depthwise convolution reads has a scale for each channel. It adds up no two of them, so
             that the scales can be taken out of its sums; an engine that does not do that computes it in float.
+        optional: further operators that become integers where the engine is faster for it on the machine at hand.
     """
 
     integers: Integers
     operators: frozenset[str]
     outputs: bool
     channels: bool = False
+    optional: frozenset[str] = frozenset()
 
 
 PORTABLE = Form("signed", INTEGER_OPS, outputs=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmarks.intervals import ratio_interval
 from benchmarks.measurement import Measurement
+from calibration.judge.intervals import ratio_interval
 
 
 @dataclass(frozen=True)

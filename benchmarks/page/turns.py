@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.intervals import Interval, ratio_interval
 from benchmarks.measurement import Measurement
 from benchmarks.page.candidates import Candidate
 from benchmarks.page.text import Column, aligned, marks, value
 from benchmarks.page.verdict import Verdict
+from calibration.judge.intervals import Interval, ratio_interval
 
 Base = Callable[[Candidate], Candidate]
 """The candidate that another one's time is divided by."""

@@ -7,13 +7,14 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 
+from calibration.judge.intervals import Interval, ratio_interval
 from runtime.errors import UserError
 from runtime.sessions import engines, open_session
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 
     from calibration.quantise.graph import FloatGraph
     from runtime.artifact import Artifact
+    from runtime.sessions import Session
 
 RUNS = 30
+TURNS, TURN = 20, 3
+"""Rounds, after one to warm up, and frames in a row of each file."""
 GRAPHS = "onnx"
 """The format of the files that are measured here."""
 
@@ -117,13 +121,29 @@ def price(graph: FloatGraph, model: onnx.ModelProto, engine: str, frame: npt.NDA
 
 def whole_ms(artifact: Artifact, model: onnx.ModelProto, engine: str, frame: npt.NDArray[np.uint8]) -> float:
     """Median milliseconds of a frame, without a profiler."""
+    with _opened(artifact, model, engine) as session:
+        times = [_ms(session, frame) for _ in range(RUNS)]
+    return statistics.median(times[RUNS // 4:])
+
+
+def ratio_in_turns(artifact: Artifact, one: onnx.ModelProto, other: onnx.ModelProto, engine: str,
+                   frame: npt.NDArray[np.uint8]) -> Interval:
+    """The time of a frame in `other` over that in `one`, both run in turns."""
+    with _opened(artifact, one, engine) as first, _opened(artifact, other, engine) as second:
+        rounds = [[[_ms(session, frame) for _ in range(TURN)] for session in (first, second)] for _ in range(TURNS + 1)]
+    return ratio_interval([a for a, _ in rounds[1:]], [b for _, b in rounds[1:]], paired=True)
+
+
+@contextmanager
+def _opened(artifact: Artifact, model: onnx.ModelProto, engine: str) -> Iterator[Session]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / artifact.file
         onnx.save_model(model, path)
         with closing(open_session(artifact, path, engine=engine)) as session:
-            times = []
-            for _ in range(RUNS):
-                start = time.perf_counter()
-                session.run(frame)
-                times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[RUNS // 4:])
+            yield session
+
+
+def _ms(session: Session, frame: npt.NDArray[np.uint8]) -> float:
+    start = time.perf_counter()
+    session.run(frame)
+    return 1e3 * (time.perf_counter() - start)

@@ -145,9 +145,12 @@ def quantised_tensors(graph: FloatGraph, plan: Plan) -> frozenset[str]:
 
 
 def read_by_channel(graph: FloatGraph, plan: Plan) -> dict[str, str]:
-    """Each node of the plan that reads integers with a scale for each channel → the tensor."""
+    """Each node of the plan that reads integers with a scale for each channel → the tensor, which no node reads that
+    needs one scale: to round it twice would take longer."""
     return {node: name for node in plan.nodes
-            if graph.by_node[node].role == DEPTHWISE and (name := graph.nodes[node].input[0]) in plan.channels}
+            if graph.by_node[node].role == DEPTHWISE and (name := graph.nodes[node].input[0]) in plan.channels
+            and all(graph.by_node[after.name].role == DEPTHWISE for after in graph.consumers[name]
+                    if after.name in plan.nodes)}
 
 
 def grids_from_thresholds(graph: FloatGraph, thresholds: Mapping[str, Range], tensors: Collection[str],

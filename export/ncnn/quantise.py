@@ -1,9 +1,9 @@
 """ncnn in INT8, with the ranges that this project's calibration finds.
 
 ncnn's own tools are C++ programs that its wheel does not have. What they write is simple: beside the integers of a
-layer's weights lie a scale for each output channel (for each group, where a convolution has groups) and one for what the
-layer reads, and a parameter says so. Convolutions and inner products compute in integers; between them everything stays
-float, quantised anew by each.
+layer's weights lie a scale for each output channel (for each group, where a convolution has groups) and one for what
+the layer reads, and a parameter says so. Convolutions and inner products compute in integers; between them everything
+stays float, quantised anew by each.
 
 Ranges come from the float network's own blobs, counted by `calibration.quantise.ranges` on frames chosen by
 `calibration.data.coverage` and cut by `calibration.quantise.thresholds`. ncnn has no zero-points: they are symmetric.

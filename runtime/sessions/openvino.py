@@ -15,12 +15,12 @@ import numpy.typing as npt
 from runtime.artifact import Artifact
 from runtime.contract import Port, hold_against_engine
 from runtime.errors import MissingLibrary, UserError
-from runtime.forms import WEIGHTED, Form
+from runtime.forms import INTEGER_OPS, WEIGHTED, Form
 from runtime.sessions import Engine
 
 ENGINE = Engine("OpenVINO", reads=("onnx",), packages=("openvino",), extra="openvino",
                 integers=("", "signed", "unsigned"),
-                form=Form("unsigned", WEIGHTED, outputs=False, channels=True))
+                form=Form("unsigned", WEIGHTED, outputs=False, channels=True, optional=INTEGER_OPS - WEIGHTED))
 
 
 @functools.cache

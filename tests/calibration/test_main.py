@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from calibration import source, trial
+from calibration import request, source, trial
 from calibration.__main__ import main
 from calibration.data.frames import drawn_frame
 from calibration.judge.lint import main as lint_main
@@ -86,6 +86,19 @@ def test_an_engine_gets_a_file_of_its_own_beside_the_portable_one(engine, labell
     assert open_artifact(tmp_path / "tiny-32x48-int8.onnx")[0].integers == "signed"
     with Segmenter.open(path, engine=name) as segment:
         assert segment(drawn_frame((40, 60), 0)).mask.shape == (40, 60)
+
+
+@pytest.mark.parametrize("high", [0.99, 1.01])
+def test_what_is_optional_becomes_integers_where_the_engine_is_faster_beyond_doubt(engine, labelled, tmp_path, capsys,
+                                                                                  monkeypatch, high):
+    if hindrance := engines()["openvino"].hindrance():
+        pytest.skip(hindrance)
+    monkeypatch.setattr(request, "ratio_in_turns", lambda *_: (0.9, 0.8, high))
+    assert run(engine, labelled, tmp_path, "--engine", "openvino") == 0
+    artifact, _ = open_artifact(tmp_path / "tiny-32x48-int8-openvino.onnx")
+    assert artifact.calibration["operators"] == (["Conv", "GlobalAveragePool", "Mul"] if high < 1 else ["Conv"])
+    assert f"with global pool, product in integers, too, a frame takes 0.900 [0.800, {high:.3f}]" in (
+        capsys.readouterr().out)
 
 
 def test_an_engine_with_a_format_of_its_own_is_calibrated_by_its_exporter(labelled, tmp_path, monkeypatch):

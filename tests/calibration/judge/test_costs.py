@@ -1,13 +1,17 @@
 """What a layer costs is led back from an engine's own names, whatever they were made of."""
 
+from io import StringIO
+
 import pytest
 
 from calibration.data.frames import drawn_frame
+from calibration.judge import costs
 from calibration.judge.costs import kernels, layer_ms, price
 from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import Plan, all_nodes, int8_from_float
 from calibration.quantise.thresholds import Range
 from calibration.source import load_onnx
+from runtime.artifact import open_artifact
 from runtime.errors import UserError
 from runtime.forms import PORTABLE
 from runtime.sessions import engines
@@ -44,6 +48,16 @@ def test_every_layer_has_its_time_in_float_and_in_int8(graph, engine):
     for measured in (graph.model, model):
         assert layer_ms(graph, kernels(measured, engine, FRAME)).keys() >= layers
     assert price(graph, model, engine, FRAME).keys() == layers
+
+
+def test_two_graphs_are_timed_in_turns_and_a_slower_one_says_so(monkeypatch, tmp_path):
+    path = tiny.artifact(tmp_path)
+    took = {"one": 3.0, "other": 6.0}
+    names = iter(took)
+    monkeypatch.setattr(costs, "open_session", lambda *_, **__: StringIO(next(names)))
+    monkeypatch.setattr(costs, "_ms", lambda session, frame: took[session.getvalue()])
+    ratio, low, high = costs.ratio_in_turns(open_artifact(path)[0], load_onnx(path), load_onnx(path), "onnx", FRAME)
+    assert ratio == low == high == 2
 
 
 @pytest.mark.parametrize("engine", ["ncnn", "litert"])

@@ -82,6 +82,24 @@ def test_a_depthwise_convolution_reads_a_scale_for_each_channel_and_no_other_one
     assert sum(node.op_type == "QuantizeLinear" for node in model.graph.node) == 3
 
 
+def test_what_another_integer_operator_reads_as_well_has_one_scale(by_channel):
+    import onnx
+    from onnx import helper
+
+    graph, found, plan = by_channel
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    model.graph.node.insert(6, helper.make_node("Add", ["ra", "rb"], ["sum"], name="sum"))
+    model.graph.node[-1].input[0] = "sum"
+    joined = FloatGraph(model)
+    for nodes, scales in ((plan.nodes, (6,)), (plan.nodes | {"sum"}, ())):
+        written = int8_from_float(joined, found | {"sum": found["rb"]}, dataclasses.replace(plan, nodes=nodes))
+        shapes = {tensor.name: tuple(tensor.dims) for tensor in written.graph.initializer}
+        source = {node.output[0]: node for node in written.graph.node}
+        depthwise = next(node for node in written.graph.node if node.name == "b")
+        assert shapes[source[depthwise.input[0]].input[1]] == scales
+
+
 def test_unequal_channels_lose_less_by_a_scale_each(by_channel, frames):
     graph, found, plan = by_channel
     exact = Simulated(graph.model).run(frames.read(0))

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.intervals import difference_interval, median_interval, ratio_interval
 from calibration.judge import bootstrap
+from calibration.judge.intervals import difference_interval, median_interval, ratio_interval
 
 
 def test_median_of_what_never_varies_is_certain() -> None:
