@@ -28,6 +28,8 @@ class Form:
             that, an activation function right behind a convolution sees the sums as they are.
         channels: whether what a depthwise convolution reads has a scale for each channel. It adds up no two of them, so
             that the scales can be taken out of its sums; an engine that does not do that computes it in float.
+        rows: whether the mean is subtracted from whole rows of the frame, for engines that have channels last before an
+            integer convolution and would subtract three values at a time.
         optional: further operators that become integers where the engine is faster for it on the machine at hand.
     """
 
@@ -35,6 +37,7 @@ class Form:
     operators: frozenset[str]
     outputs: bool
     channels: bool = False
+    rows: bool = False
     optional: frozenset[str] = frozenset()
 
 

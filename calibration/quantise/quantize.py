@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibration.quantise.channels import Reach
 from calibration.quantise.graph import DEPTHWISE, FloatGraph, has_weights
-from calibration.quantise.rewrite import cast_before_transpose, drop_unused
+from calibration.quantise.rewrite import cast_before_transpose, drop_unused, mean_by_rows
 from calibration.quantise.thresholds import LEVELS as SIGNED
 from calibration.quantise.thresholds import STEPS, Range
 from runtime.forms import PORTABLE, Form
@@ -112,6 +112,8 @@ def int8_from_float(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Pl
     del result.node[:], result.value_info[:]
     result.node.extend(nodes)
     cast_before_transpose(result)
+    if plan.form.rows:
+        mean_by_rows(result)
     drop_unused(result)
     onnx.checker.check_model(model, full_check=True)
     return model

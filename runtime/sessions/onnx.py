@@ -21,7 +21,7 @@ from runtime.sessions import Engine
 from runtime.tune import cores
 
 ENGINE = Engine("ONNX Runtime", reads=("onnx",), packages=("onnxruntime",), integers=("", "signed", "unsigned"),
-                form=Form("unsigned", WEIGHTED, outputs=True))
+                form=Form("unsigned", WEIGHTED, outputs=True, rows=True))
 
 
 def library() -> Any:

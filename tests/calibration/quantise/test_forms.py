@@ -74,6 +74,16 @@ def test_a_float_operator_reads_what_a_float_operator_writes(graph):
     assert nodes[pool].input[0] == graph.nodes[pool].input[0]
 
 
+def test_the_mean_is_subtracted_by_rows_where_channels_are_last_and_the_result_is_the_same(graph, ranges):
+    form = engines()["onnx"].form
+    by_rows, by_planes = (int8_from_float(graph, ranges, Plan(all_nodes(graph, form), form=one))
+                          for one in (form, dataclasses.replace(form, rows=False)))
+    assert (Simulated(by_rows).run(FRAME) == Simulated(by_planes).run(FRAME)).all()
+    read = [{tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}[
+        next(node for node in model.graph.node if node.op_type == "Sub").input[1]] for model in (by_rows, by_planes)]
+    assert read == [(48 * 3,), (1, 3, 1, 1)]
+
+
 @pytest.mark.parametrize("engine", OWN)
 def test_a_relu_reads_the_sums_and_no_rounded_ones(graph, ranges, engine):
     model = written(graph, ranges, engine)

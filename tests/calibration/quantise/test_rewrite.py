@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.quantise.rewrite import cast_before_transpose, drop_unused
+from calibration.quantise.rewrite import cast_before_transpose, drop_unused, mean_by_rows
 from runtime.sessions.onnx import OnnxSession
 
 
@@ -47,3 +47,11 @@ def test_only_initialisers_that_nobody_reads_are_dropped():
     model.graph.initializer.append(numpy_helper.from_array(np.float32([0]), "forgotten"))
     drop_unused(model.graph)
     assert [tensor.name for tensor in model.graph.initializer] == ["mean"]
+
+
+def test_the_mean_stays_where_it_is_unless_it_is_the_first_thing_that_happens():
+    model = camera_graph()
+    cast_before_transpose(model.graph)
+    before = model.SerializeToString()
+    mean_by_rows(model.graph)
+    assert model.SerializeToString() == before
