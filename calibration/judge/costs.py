@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from runtime.sessions import Session
 
 RUNS = 30
-TURNS, TURN = 20, 3
-"""Rounds, after one to warm up, and frames in a row of each file."""
+FEWEST, MOST, ENOUGH_S, TURN = 8, 21, 20.0, 3
+"""Rounds of two files in turns, the first of which warms up; and frames in a row of each file."""
 GRAPHS = "onnx"
 """The format of the files that are measured here."""
 
@@ -129,9 +129,13 @@ def whole_ms(artifact: Artifact, model: onnx.ModelProto, engine: str, frame: npt
 def ratio_in_turns(artifact: Artifact, one: onnx.ModelProto, other: onnx.ModelProto, engine: str,
                    frame: npt.NDArray[np.uint8]) -> Interval:
     """The time of a frame in `other` over that in `one`, both run in turns."""
+    rounds = list[list[list[float]]]()
     with _opened(artifact, one, engine) as first, _opened(artifact, other, engine) as second:
-        rounds = [[[_ms(session, frame) for _ in range(TURN)] for session in (first, second)] for _ in range(TURNS + 1)]
-    return ratio_interval([a for a, _ in rounds[1:]], [b for _, b in rounds[1:]], paired=True)
+        end = time.perf_counter() + ENOUGH_S
+        while len(rounds) < FEWEST or (len(rounds) < MOST and time.perf_counter() < end):
+            rounds.append([[_ms(session, frame) for _ in range(TURN)] for session in (first, second)])
+    _, *warm = rounds
+    return ratio_interval([a for a, _ in warm], [b for _, b in warm], paired=True)
 
 
 @contextmanager
