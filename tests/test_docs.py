@@ -38,7 +38,7 @@ MEANT = {"DIR": CAMVID, "VAL": f"{CAMVID}/val", "TRAIN": f"{CAMVID}/train", "FIL
 """What the placeholders of the pages stand for."""
 SHORTER = {
     "benchmarks sweep": "--models lraspp-small --quick", "benchmarks mask": "--frames 2 --rounds 1",
-    "benchmarks engines": "--quick --max-frames 2 --size 96x128", "benchmarks int8": "--quick --max-frames 2",
+    "benchmarks engines": "--quick --max-frames 2", "benchmarks int8": "--quick --max-frames 2",
     "benchmarks layers": "--rounds 1", "benchmarks stock": "--rounds 1",
     "benchmarks pipeline": "--frames 2 --rounds 1", "benchmarks temporal": "--rounds 1 --every 2",
     "export.training": "--epochs 1 --batch 2 --crop 64x96 --no-compile", "calibration": "--judge 4",

@@ -27,10 +27,14 @@ const answers = {
   },
 };
 
-self.onmessage = async ({ data: { id, kind, ...rest } }) => {
+async function answer({ id, kind, ...rest }) {
   try {
     self.postMessage({ id, value: await answers[kind](rest) });
   } catch (error) {
     self.postMessage({ id, error: { name: error.name, message: error.message } });
   }
-};
+}
+
+/** One after another: while an engine computes, the painter has the new frame and the mask of the one before. */
+let turn = Promise.resolve();
+self.onmessage = ({ data }) => { turn = turn.then(() => answer(data)); };

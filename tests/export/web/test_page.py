@@ -119,6 +119,24 @@ def test_every_engine_and_painter_gives_the_same_masks(engine_is_here, load, tmp
     assert page.value("[edgeseg.engine, edgeseg.painter, edgeseg.agreement]") == [engine, painter, 1]
     for size in ((48, 96), (90, 150)):
         assert agreement(page, model(made), drawn_frame(size, 1)) == 1
+    assert {*page.browser.execute_async_script(ASKED_MEANWHILE)} <= {"0,0,255", "2,255,0"}
+
+
+ASKED_MEANWHILE = """
+const [done] = arguments, seen = new Set();
+const plain = (r, b) => new ImageData(new Uint8ClampedArray(48 * 96 * 4).map((_, i) => [r, 0, b, 255][i % 4]), 96, 48);
+(async () => {
+  await edgeseg.segment(plain(255, 0));
+  const frames = Promise.all([...Array(20).keys()].map((i) => edgeseg.segment(i % 2 ? plain(255, 0) : plain(0, 255))));
+  for (let i = 0; i < 100; i += 1) {
+    const { classes, rgba } = await edgeseg.mask();
+    seen.add([classes[2400], rgba[9600], rgba[9602]].join());
+  }
+  await frames;
+  done([...seen]);
+})();
+"""
+"""Red and blue frames in turns, and masks asked for while the engine computes: class, red and blue of a pixel."""
 
 
 @pytest.mark.slow
