@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,8 @@ import numpy.typing as npt
 
 from calibration.quantise.equalise import Channels, Sizes, Tie, factors, joined
 from export.ncnn.layers import INTEGER, NcnnLayer, layers_of, weighted, write
+from export.ncnn.quantise import computed
 from runtime.preprocess import Frame
-from runtime.sessions.ncnn import NcnnSession
 
 PASSING = {"Crop", "Dropout", "Interp", "Pooling", "ReLU", "Split"}
 """f(s·x) = s·f(x) for s > 0, channel by channel."""
@@ -35,16 +34,14 @@ def equalised(folder: Path, frames: Iterable[Frame], out: Path) -> None:
         out: gets the files.
 
     Raises:
-        UserError: a layer's weights are of a form that is not known here.
+        UserError: a blob holds NaN or infinity, or a layer's weights are of a form that is not known here.
     """
     names = sorted({name for layer in layers_of(folder) for name in layer.makes})
     shapes, largest = dict[str, tuple[int, ...]](), dict[str, Sizes]()
-    with closing(NcnnSession(folder)) as session:
-        for frame in frames:
-            for name, values in zip(names, session.read(frame, names)):
-                shapes[name] = values.shape
-                sizes = np.abs(values).max(tuple(range(1, values.ndim)))
-                largest[name] = np.maximum(largest.get(name, sizes), sizes)
+    for name, values in computed(folder, names, frames):
+        shapes[name] = values.shape
+        sizes = np.abs(values).max(tuple(range(1, values.ndim)))
+        largest[name] = np.maximum(largest.get(name, sizes), sizes)
     graph = _NumberedBlobs(layers_of(folder), shapes)
     factor = factors(joined(graph.ties(), graph.count), np.concatenate([[0], *(largest[name] for name in names)]))
     write(folder, ((layer, [graph.multiplied(layer, values, factor)]) for layer, values in weighted(folder)), out)
@@ -85,7 +82,7 @@ class _NumberedBlobs:
         return np.concatenate([tag, rows.ravel(), bias * written[:len(bias)]]).astype(np.float32)
 
     def _takes_in(self, layer: NcnnLayer) -> bool:
-        """Whether a layer has weights with the channels of what it reads and writes, and float32 ones."""
+        """Whether a layer has weights with the channels of what it reads and writes."""
         return layer.kind in INTEGER and len(self._channels(layer.makes[0])) == layer.number(0) and (
             layer.kind != "InnerProduct" or len(self._shapes[layer.reads[0]]) == 1)
 

@@ -11,7 +11,7 @@ Ranges come from the float network's own blobs, counted by `calibration.quantise
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -46,14 +46,21 @@ def observed(folder: Path, frames: Iterable[Frame]) -> dict[str, Magnitudes]:
     """
     names = sorted({layer.reads[0] for layer in layers_of(folder) if layer.kind in INTEGER})
     found = {name: Magnitudes.empty() for name in names}
+    for name, values in computed(folder, names, frames):
+        found[name].add(values)
+    return found
+
+
+def computed(folder: Path, names: Sequence[str],
+             frames: Iterable[Frame]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """Blobs by name, frame by frame; arguments and errors as of `observed`."""
     with closing(NcnnSession(folder)) as session:
         for frame in frames:
-            for name, values in zip(names, session.read(frame, names)):
+            for name, values in zip(names, session.read(frame, list(names))):
                 if not np.isfinite(values).all():
                     raise UserError(f"blob {name} holds NaN or infinity on a calibration frame; expected a network "
                                     "whose activations are finite", try_="other weights, or a look at the images")
-                found[name].add(values)
-    return found
+                yield name, values
 
 
 def int8_from_float(folder: Path, seen: Mapping[str, Magnitudes], out: Path) -> None:
