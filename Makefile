@@ -29,9 +29,11 @@ PARTS := $(patsubst tests/contracts/test_%.py,%,$(shell grep -l 'mark\.slow' tes
 IN_onnx := tests/contracts/test_models.py tests/contracts/test_exports.py
 IN_pages := tests/export/web tests/benchmarks/test_phone.py
 IN_signals := tests/test_interrupted.py tests/runtime
-IN_documents := tests/test_docs.py tests/test_distributions.py
-IN_rest := tests $(addprefix --ignore=,tests/contracts $(IN_pages) $(IN_signals) $(IN_documents))
-CONTRACTS := onnx $(filter-out models exports,$(PARTS)) pages signals documents rest
+DOCUMENTS := tests/test_docs.py tests/test_distributions.py
+IN_documents := $(DOCUMENTS) -k "not figure"
+IN_figures := tests/test_docs.py -k figure
+IN_rest := tests $(addprefix --ignore=,tests/contracts $(IN_pages) $(IN_signals) $(DOCUMENTS))
+CONTRACTS := onnx $(filter-out models exports,$(PARTS)) pages signals documents figures rest
 
 contracts: $(addprefix contracts-,$(CONTRACTS))
 

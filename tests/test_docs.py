@@ -98,6 +98,9 @@ def test_the_site_is_built_and_no_link_in_it_is_broken(tmp_path):
 HERE = sorted((command for command in COMMANDS if not any(word in command for word in ELSEWHERE)),
               key=lambda command: (not command.startswith(("export", "calibration")), "report" in command))
 """Commands that run on one machine with CamVid: exports and calibrations, what uses their files, reports of that."""
+FIGURES = [command for command in HERE if command.startswith(("export.onnx", "benchmarks"))]
+"""Those that measure, and the exports that they need."""
+OTHERS = [command for command in HERE if not command.startswith("benchmarks") and "articles" not in command]
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +120,21 @@ def workplace(tmp_path_factory, data):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("commands")
-@pytest.mark.parametrize("command", HERE)
+@pytest.mark.parametrize("command", OTHERS)
 def test_a_command_runs(command, workplace):
     """In the order of `HERE`, in one folder; one that needs a file of an earlier one fails where that one failed."""
+    run_as_a_page_says(command, workplace)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("figures")
+@pytest.mark.parametrize("command", FIGURES)
+def test_a_figure_is_measured(command, workplace):
+    """Likewise."""
+    run_as_a_page_says(command, workplace)
+
+
+def run_as_a_page_says(command, workplace):
     words = [re.sub(r"^[\w.-]+", lambda it: MEANT.get(it[0], it[0]), word) for word in command.split()]
     more = next((more for start, more in SHORTER.items() if command.startswith(start)), "")
     done = subprocess.run([sys.executable, "-m", *words, *more.split()], cwd=workplace, capture_output=True,
