@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,15 @@ def graph_of_network(name: str, size: tuple[int, int] | None) -> tuple[onnx.Mode
     return global_pool_from_reduce_mean(simplified(onnx_from_torch(wanted))), size
 
 
+@cache
+def cost_of_network(name: str, size: tuple[int, int] | None) -> tuple[GraphCost, tuple[int, int]]:
+    """What `graph_of_network` costs; once for all of a sweep's files that are no ONNX."""
+    from benchmarks.graph_cost import cost_of_graph
+
+    graph, size = graph_of_network(name, size)
+    return cost_of_graph(graph), size
+
+
 def measured(subject: str, size: tuple[int, int] | None) -> tuple[Measurement, GraphCost]:
     """Count a network or an artifact.
 
@@ -65,8 +75,7 @@ def measured(subject: str, size: tuple[int, int] | None) -> tuple[Measurement, G
     from runtime.artifact import open_artifact
 
     if not Path(subject).suffix:
-        graph, size = graph_of_network(subject, size)
-        cost = cost_of_graph(graph)
+        cost, size = cost_of_network(subject, size)
         return Measurement("complexity", subject, "", "fp32", size, "", "", "", values(cost), len(cost.layers), {},
                            this_command(), now(), details=details(cost)), cost
     artifact, engine = open_artifact(subject)
@@ -77,7 +86,7 @@ def measured(subject: str, size: tuple[int, int] | None) -> tuple[Measurement, G
     if engine.suffix == ".onnx":
         cost = cost_of_graph(onnx.load(engine), (size or artifact.preprocess.size) if dynamic else None)
     else:
-        cost = cost_of_graph(graph_of_network(artifact.name, size or artifact.preprocess.size)[0])
+        cost, _ = cost_of_network(artifact.name, size or artifact.preprocess.size)
     return row("complexity", artifact, values(cost), samples=len(cost.layers), machine={}, details=details(cost)), cost
 
 
