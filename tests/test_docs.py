@@ -123,7 +123,7 @@ def workplace(tmp_path_factory, data):
 @pytest.mark.parametrize("command", OTHERS)
 def test_a_command_runs(command, workplace):
     """In the order of `HERE`, in one folder; one that needs a file of an earlier one fails where that one failed."""
-    run_as_a_page_says(command, workplace)
+    check_as_a_page_says(command, workplace)
 
 
 @pytest.mark.slow
@@ -131,10 +131,10 @@ def test_a_command_runs(command, workplace):
 @pytest.mark.parametrize("command", FIGURES)
 def test_a_figure_is_measured(command, workplace):
     """Likewise."""
-    run_as_a_page_says(command, workplace)
+    check_as_a_page_says(command, workplace)
 
 
-def run_as_a_page_says(command, workplace):
+def check_as_a_page_says(command, workplace):
     words = [re.sub(r"^[\w.-]+", lambda it: MEANT.get(it[0], it[0]), word) for word in command.split()]
     more = next((more for start, more in SHORTER.items() if command.startswith(start)), "")
     done = subprocess.run([sys.executable, "-m", *words, *more.split()], cwd=workplace, capture_output=True,
