@@ -114,6 +114,14 @@ def factors(label: Channels, largest: Sizes) -> Sizes:
     return result[label]
 
 
+def rescaled(rows: Sizes, read: Sizes, written: Sizes) -> Sizes:
+    """Weights [outputs, inputs of a group, ...] with the factors of what they read taken out, and of what they write
+    in."""
+    groups, ones = len(read) // rows.shape[1], [1] * (rows.ndim - 2)
+    by_row = np.repeat(read.reshape(groups, -1), len(rows) // groups, axis=0)
+    return rows * written.reshape(-1, 1, *ones) / by_row.reshape(*rows.shape[:2], *ones)
+
+
 class _Numbered:
     """A graph with a number for every channel of its activations; 0 stands for what must not be scaled.
 
@@ -185,11 +193,7 @@ class _Numbered:
 def _multiply(graph: FloatGraph, node: onnx.NodeProto, read: Sizes, written: Sizes) -> None:
     """Take the factors of what a node reads out of its weights, and those of what it writes in."""
     weight = graph.array(node.input[1])
-    rows = np.moveaxis(weight, output_axis(node), 0)  # [outputs, inputs of a group, ...]
-    ones = [1] * (rows.ndim - 2)
-    groups = len(read) // rows.shape[1]
-    by_row = np.repeat(read.reshape(groups, -1), len(rows) // groups, axis=0)
-    rows = rows * written.reshape(-1, 1, *ones) / by_row.reshape(*rows.shape[:2], *ones)
+    rows = rescaled(np.moveaxis(weight, output_axis(node), 0), read, written)
     graph.replace(node.input[1], np.moveaxis(rows, 0, output_axis(node)))
     if len(node.input) > 2 and node.input[2]:
         graph.replace(node.input[2], graph.array(node.input[2]) * written)

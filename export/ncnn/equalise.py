@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from calibration.quantise.equalise import Channels, Sizes, Tie, factors, joined
+from calibration.quantise.equalise import Channels, Sizes, Tie, factors, joined, rescaled
 from export.ncnn.layers import INTEGER, NcnnLayer, layers_of, weighted, write
 from export.ncnn.quantise import computed
 from runtime.preprocess import Frame
@@ -76,18 +76,14 @@ class _NumberedBlobs:
         read, written = (factor[self._channels(name)] for name in (*layer.reads, *layer.makes))
         count = layer.number(INTEGER[layer.kind][0])
         tag, weights, bias = np.split(values, [1, 1 + count])
-        rows = weights.reshape(len(written), len(read) // self._groups(layer), -1)
-        by_row = np.repeat(read.reshape(self._groups(layer), -1), len(written) // self._groups(layer), axis=0)
-        rows = rows * written[:, None, None] / by_row[:, :, None]
+        groups = layer.number(7) if layer.kind == "ConvolutionDepthWise" else 1
+        rows = rescaled(weights.reshape(len(written), len(read) // groups, -1), read, written)
         return np.concatenate([tag, rows.ravel(), bias * written[:len(bias)]]).astype(np.float32)
 
     def _takes_in(self, layer: NcnnLayer) -> bool:
         """Whether a layer has weights with the channels of what it reads and writes."""
         return layer.kind in INTEGER and len(self._channels(layer.makes[0])) == layer.number(0) and (
             layer.kind != "InnerProduct" or len(self._shapes[layer.reads[0]]) == 1)
-
-    def _groups(self, layer: NcnnLayer) -> int:
-        return layer.number(7) if layer.kind == "ConvolutionDepthWise" else 1
 
     def _tied(self, layer: NcnnLayer) -> Iterator[Tie]:
         if self._takes_in(layer):
