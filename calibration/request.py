@@ -13,6 +13,7 @@ from calibration.quantise.bias import corrected
 from calibration.quantise.channels import reaches
 from calibration.quantise.equalise import equalised
 from calibration.quantise.graph import FloatGraph
+from calibration.quantise.pad import padded
 from calibration.quantise.quantize import Plan, all_nodes, int8_from_float
 from calibration.quantise.ranges import collect
 from calibration.quantise.rounding import INPUTS, rounded, searched
@@ -110,6 +111,8 @@ def prepare(wanted: CalibrationRequest, say: Say) -> Prepared:
         f"judged on {len(held_out.names)} others, {'with' if held_out.labels else 'without'} labels")
     if "equalise" in wanted.improve:
         graph = equalised(graph, chosen)
+    if wanted.form.vector > 1:
+        graph = padded(graph, wanted.form.vector, chosen)
     seen = collect(graph, chosen, cache, wanted.ray)
     thresholds = choose_thresholds(wanted.method, seen, zero_points=wanted.form.integers == "unsigned")
     channels = reaches(graph, thresholds, chosen) if wanted.form.channels else {}

@@ -28,8 +28,10 @@ class Form:
             that, an activation function right behind a convolution sees the sums as they are.
         channels: whether what a depthwise convolution reads has a scale for each channel. It adds up no two of them, so
             that the scales can be taken out of its sums; an engine that does not do that computes it in float.
-        rows: whether the mean is subtracted from whole rows of the frame, for engines that have channels last before an
-            integer convolution and would subtract three values at a time.
+        first: whether the convolution that reads the frame is an integer. Three channels fill no vector of bytes.
+        tables: whether hard-swish, hard-sigmoid and the ReLU of a sum are written as what an engine without integers
+            for them computes on bytes all the same, by a table or a limit.
+        vector: channels that a depthwise convolution takes at once; others are padded with zeros to a multiple.
         optional: further operators that become integers where the engine is faster for it on the machine at hand.
     """
 
@@ -37,7 +39,9 @@ class Form:
     operators: frozenset[str]
     outputs: bool
     channels: bool = False
-    rows: bool = False
+    first: bool = True
+    tables: bool = False
+    vector: int = 1
     optional: frozenset[str] = frozenset()
 
 

@@ -68,16 +68,27 @@ def equalised(graph: FloatGraph, frames: Chosen) -> FloatGraph:
     for node in graph.graph.node:
         if numbered.takes_in(node):
             _multiply(result, node, factor[numbered.channels(node.input[0])], factor[numbered.channels(node.output[0])])
-    _check(graph, result, frames.read(0))
+    computes_the_same(graph, result, frames.read(0), "channels are equalised", "--improve rounding")
     return result
 
 
-def _check(graph: FloatGraph, result: FloatGraph, frame: Frame) -> None:
+def computes_the_same(graph: FloatGraph, result: FloatGraph, frame: Frame, once: str, try_: str = "") -> None:
+    """Hold a rewritten float graph against the one that it was made from.
+
+    Args:
+        graph, result: the two.
+        frame: uint8 [1, H, W, 3] BGR.
+        once: what was done, as a clause.
+        try_: the flag that does without it.
+
+    Raises:
+        GateFailed: they compute different things.
+    """
     before, after = (Simulated(each.model).run(frame).astype(np.float32) for each in (graph, result))
     differ = np.mean(np.abs(after - before) > CLOSE * np.abs(before).max())
     if differ > 0.001:
-        raise GateFailed(f"once channels are equalised, {differ:.1%} of outputs differ by over {CLOSE:.2%} of the "
-                         "largest, 0.1% are allowed; nothing was written", try_="--improve rounding")
+        raise GateFailed(f"once {once}, {differ:.1%} of outputs differ by over {CLOSE:.2%} of the largest, 0.1% are "
+                         "allowed; nothing was written", try_=try_)
 
 
 def joined(ties: Iterable[Tie], count: int) -> Channels:

@@ -22,6 +22,9 @@ ACTIVATIONS = {"Relu": "ReLU", "HardSwish": "hard-swish", "HardSigmoid": "hard-s
 DEPTHWISE = "depthwise"
 """The role of convolutions that add up no two channels."""
 
+FIRST = "first convolution"
+"""The role of the one that reads the frame."""
+
 _WORDS = {"Add": "addition", "Mul": "product", "Concat": "concatenation", "Resize": "resize",
           "GlobalAveragePool": "global pool", "AveragePool": "average pool", "MaxPool": "max pool"}
 
@@ -157,7 +160,7 @@ class FloatGraph:
         if not weighted:
             return _WORDS.get(node.op_type, node.op_type)
         if first:
-            return "first convolution"
+            return FIRST
         if self.reaches_output(node):
             return "classifier"
         if self.shapes[node.output[0]][2:] == (1, 1):

@@ -17,8 +17,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from calibration.quantise.channels import Reach
-from calibration.quantise.graph import DEPTHWISE, FloatGraph, has_weights
-from calibration.quantise.rewrite import cast_before_transpose, drop_unused, mean_by_rows
+from calibration.quantise.graph import DEPTHWISE, FIRST, FloatGraph, has_weights
+from calibration.quantise.rewrite import cast_before_transpose, drop_unused, gates_by_table, relus_of_integers
 from calibration.quantise.thresholds import LEVELS as SIGNED
 from calibration.quantise.thresholds import STEPS, Range
 from runtime.forms import PORTABLE, Form
@@ -69,6 +69,7 @@ def all_nodes(graph: FloatGraph, form: Form = PORTABLE) -> frozenset[str]:
     """Every node that the form makes an integer, but for the addition of the logits: no engine gains by it, and 8 bits
     of logits would decide ties by class number."""
     return frozenset(layer.node for layer in graph.layers if layer.op in form.operators
+                     and (form.first or layer.role != FIRST)
                      and (layer.macs or not has_weights(graph.nodes[layer.node]))
                      and not (layer.op != "Conv" and graph.reaches_output(graph.nodes[layer.node])))
 
@@ -112,8 +113,9 @@ def int8_from_float(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Pl
     del result.node[:], result.value_info[:]
     result.node.extend(nodes)
     cast_before_transpose(result)
-    if plan.form.rows:
-        mean_by_rows(result)
+    if plan.form.tables:
+        gates_by_table(result)
+        relus_of_integers(result)
     drop_unused(result)
     onnx.checker.check_model(model, full_check=True)
     return model

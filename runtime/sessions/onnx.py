@@ -16,12 +16,12 @@ import numpy.typing as npt
 from runtime.artifact import Artifact
 from runtime.contract import Port, hold_against_engine
 from runtime.errors import MissingLibrary, UserError
-from runtime.forms import WEIGHTED, Form
+from runtime.forms import INTEGER_OPS, Form
 from runtime.sessions import Engine
 from runtime.tune import cores
 
 ENGINE = Engine("ONNX Runtime", reads=("onnx",), packages=("onnxruntime",), integers=("", "signed", "unsigned"),
-                form=Form("unsigned", WEIGHTED, outputs=True, rows=True))
+                form=Form("unsigned", INTEGER_OPS - {"Resize"}, outputs=True, first=False, tables=True, vector=16))
 
 
 def library() -> Any:

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.quantise.rewrite import cast_before_transpose, drop_unused, mean_by_rows
+from calibration.quantise.rewrite import cast_before_transpose, drop_unused, gates_by_table, relus_of_integers
 from runtime.sessions.onnx import OnnxSession
 
 
@@ -49,9 +49,65 @@ def test_only_initialisers_that_nobody_reads_are_dropped():
     assert [tensor.name for tensor in model.graph.initializer] == ["mean"]
 
 
-def test_the_mean_stays_where_it_is_unless_it_is_the_first_thing_that_happens():
-    model = camera_graph()
-    cast_before_transpose(model.graph)
+def rounded_graph(*nodes: onnx.NodeProto, zero: int = 100) -> onnx.ModelProto:
+    """uint8 frame → float "x", rounded to steps of 0.05 around `zero` → the nodes, which read "x_dq" → "y", rounded."""
+    scalars = {"x_scale": np.float32(0.05), "x_zero": np.uint8(zero),
+               "y_scale": np.float32(0.02), "y_zero": np.uint8(20), "offset": np.float32(zero * 0.05)}
+    before = [helper.make_node("Cast", ["frame"], ["f"], to=TensorProto.FLOAT),
+              helper.make_node("Mul", ["f", "x_scale"], ["scaled"]),
+              helper.make_node("Sub", ["scaled", "offset"], ["x"]),
+              helper.make_node("QuantizeLinear", ["x", "x_scale", "x_zero"], ["x_q"]),
+              helper.make_node("DequantizeLinear", ["x_q", "x_scale", "x_zero"], ["x_dq"])]
+    after = [helper.make_node("QuantizeLinear", ["y", "y_scale", "y_zero"], ["y_q"], name="y_q"),
+             helper.make_node("DequantizeLinear", ["y_q", "y_scale", "y_zero"], ["y_dq"]),
+             helper.make_node("Identity", ["y_dq"], ["o"])]
+    graph = helper.make_graph([*before, *nodes, *after], "g",
+                              [helper.make_tensor_value_info("frame", TensorProto.UINT8, [1, 4, 64, 3])],
+                              [helper.make_tensor_value_info("o", TensorProto.FLOAT, [1, 4, 64, 3])],
+                              [numpy_helper.from_array(np.asarray(value), name) for name, value in scalars.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+EVERY_BYTE = np.arange(768, dtype=np.uint16).astype(np.uint8).reshape(1, 4, 64, 3)
+VALUES = 0.05 * (EVERY_BYTE.astype(np.float32) - 100)
+
+
+@pytest.mark.parametrize(("kind", "settings", "exact"), [
+    ("HardSwish", {}, VALUES * np.clip(VALUES / 6 + 0.5, 0, 1)),
+    ("HardSigmoid", {}, np.clip(0.2 * VALUES + 0.5, 0, 1)),
+    ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.25}, np.clip(VALUES / 6 + 0.25, 0, 1))])
+def test_a_gate_is_looked_up_and_is_at_most_a_step_off(kind, settings, exact):
+    model = rounded_graph(helper.make_node(kind, ["x_dq"], ["y"], name="gate", **settings))
+    gates_by_table(model.graph)
+    onnx.checker.check_model(model, full_check=True)
+    assert kind not in {node.op_type for node in model.graph.node}
+    found = OnnxSession(model.SerializeToString(), optimise=False).run(EVERY_BYTE)
+    step = (np.abs(VALUES) + 2.56 if kind == "HardSwish" else 1) / 255  # of the gate; and half of y's 0.02
+    assert (np.abs(found - np.clip(exact, -0.4, 4.7)) <= step + 1e-6).all()
+    kernels = OnnxSession(model.SerializeToString()).run(EVERY_BYTE)
+    np.testing.assert_allclose(kernels, found, atol=0.0201)  # a product half-way between two of y's steps
+    assert np.mean(np.isclose(kernels, found)) > 0.98
+
+
+def test_a_gate_that_reads_floats_stays_as_it_is():
+    model = rounded_graph(helper.make_node("HardSwish", ["x"], ["y"], name="gate"))
+    gates_by_table(model.graph)
+    assert "HardSwish" in {node.op_type for node in model.graph.node}
+
+
+def test_a_relu_of_integers_cuts_them_off_at_the_zero_point():
+    model = rounded_graph(helper.make_node("Relu", ["x_dq"], ["y"], name="relu"))
+    relus_of_integers(model.graph)
+    onnx.checker.check_model(model, full_check=True)
+    *_, rounded, cut, _, _ = (node.op_type for node in model.graph.node)
+    assert (rounded, cut) == ("QuantizeLinear", "Clip")
+    found = OnnxSession(model.SerializeToString()).run(EVERY_BYTE)
+    np.testing.assert_allclose(found, np.maximum(VALUES, 0), atol=1e-6)  # y's own steps are gone
+
+
+def test_a_relu_that_a_float_operator_reads_too_stays_as_it_is():
+    model = rounded_graph(helper.make_node("Relu", ["x_dq"], ["r"], name="relu"), helper.make_node("Neg", ["r"], ["n"]),
+                          helper.make_node("Add", ["r", "n"], ["y"]))
     before = model.SerializeToString()
-    mean_by_rows(model.graph)
+    relus_of_integers(model.graph)
     assert model.SerializeToString() == before
