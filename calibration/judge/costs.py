@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from runtime.sessions import Session
 
 RUNS = 30
-FEWEST, MOST, ENOUGH_S, TURN = 8, 21, 20.0, 3
+FEWEST, MOST, ENOUGH_S, TURN = 8, 201, 20.0, 3
 """Rounds of two files in turns, the first of which warms up; and frames in a row of each file."""
 GRAPHS = "onnx"
 """The format of the files that are measured here."""
