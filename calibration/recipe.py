@@ -134,6 +134,7 @@ def _describe(wanted: CalibrationRequest, ready: Prepared, plan: Plan, kept: tup
     calibration = {
         "fingerprint": ready.chosen.fingerprint, "frames": len(ready.chosen.paths), "method": wanted.method,
         "made_for": wanted.made_for,
+        "zero_points": plan.form.is_unsigned(-1),
         "operators": sorted({ready.graph.by_node[node].op for node in plan.nodes}), "improve": sorted(wanted.improve),
         "int8_macs": int8_share(ready.graph, plan), "max_drop": wanted.max_drop, "max_ms": wanted.max_ms,
         "kept_in_float": [{"layer": k.layer.name, "role": k.layer.role, "macs": k.layer.macs, "reason": k.reason}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from calibration.data.coverage import Chosen, choose
@@ -15,7 +16,7 @@ from calibration.quantise.equalise import equalised
 from calibration.quantise.graph import FloatGraph
 from calibration.quantise.pad import padded
 from calibration.quantise.quantize import Plan, all_nodes, int8_from_float
-from calibration.quantise.ranges import collect
+from calibration.quantise.ranges import Magnitudes, collect
 from calibration.quantise.rounding import INPUTS, rounded, searched
 from calibration.quantise.thresholds import Range
 from calibration.quantise.thresholds import choose as choose_thresholds
@@ -25,6 +26,13 @@ from runtime.forms import PORTABLE, Form
 from runtime.sessions import engines
 
 Say = Callable[[str], None]
+
+Planned = tuple[dict[str, Range], Plan]
+"""Ranges, and what becomes an integer."""
+
+WORTH = 0.95
+"""Share of a frame's time below which its whole 95 % interval has to lie for a graph that rounds more coarsely, or more
+often, to be taken."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +122,7 @@ def prepare(wanted: CalibrationRequest, say: Say) -> Prepared:
     if wanted.form.vector > 1:
         graph = padded(graph, wanted.form.vector, chosen)
     seen = collect(graph, chosen, cache, wanted.ray)
-    thresholds = choose_thresholds(wanted.method, seen, zero_points=wanted.form.integers == "unsigned")
-    channels = reaches(graph, thresholds, chosen) if wanted.form.channels else {}
-    plan = _faster(wanted, graph, thresholds, Plan(all_nodes(graph, wanted.form), form=wanted.form, channels=channels),
-                   chosen, say)
+    thresholds, plan = _fastest(wanted, graph, partial(_planned, wanted, graph, seen, chosen), chosen, say)
     if dead := [name for name, reach in thresholds.items() if not any(reach)]:
         say(f"{len(dead)} activations are zero on every calibration frame ({', '.join(sorted(dead)[:3])}, …)")
     if "rounding" in wanted.improve:
@@ -129,17 +134,37 @@ def prepare(wanted: CalibrationRequest, say: Say) -> Prepared:
     return Prepared(graph, thresholds, plan, chosen, held_out)
 
 
-def _faster(wanted: CalibrationRequest, graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan, chosen: Chosen,
-            say: Say) -> Plan:
-    """The plan, or the one with its form's optional operators where a frame takes less time so, beyond doubt."""
-    form = replace(plan.form, operators=plan.form.operators | plan.form.optional)
-    wider = replace(plan, nodes=all_nodes(graph, form), form=form)
-    if wider.nodes == plan.nodes:
-        return plan
-    one, other = (int8_from_float(graph, thresholds, each) for each in (plan, wider))
-    ratio, low, high = ratio_in_turns(wanted.artifact, one, other, wanted.made_for, chosen.read(0))
-    kinds = ", ".join(sorted({graph.by_node[node].role for node in wider.nodes - plan.nodes}))
-    taken = high < 1
-    say(f"with {kinds} in integers, too, a frame takes {ratio:.3f} [{low:.3f}, {high:.3f}] times as long in "
-        f"{engines()[wanted.made_for].title} here: they are {'integers' if taken else 'left in float'}")
-    return wider if taken else plan
+def _planned(wanted: CalibrationRequest, graph: FloatGraph, seen: Mapping[str, Magnitudes], chosen: Chosen,
+             form: Form) -> Planned:
+    """The ranges of every tensor in a form, and everything that it makes an integer."""
+    thresholds = choose_thresholds(wanted.method, seen, zero_points=form.is_unsigned(-1), unsigned=form.is_unsigned(0))
+    channels = reaches(graph, thresholds, chosen) if form.channels else {}
+    return thresholds, Plan(all_nodes(graph, form), form=form, channels=channels)
+
+
+def _fastest(wanted: CalibrationRequest, graph: FloatGraph, planned: Callable[[Form], Planned], chosen: Chosen,
+             say: Say) -> Planned:
+    """The plan of a form, changed by what its engine is measured to be faster for on this machine."""
+    best = planned(wanted.form)
+    if wanted.form.zero_points == "unless slower":
+        other = planned(replace(best[1].form, zero_points="never"))
+        if _is_worth_it(wanted, graph, best, other, "without zero-points", chosen, say):
+            best = other
+    if wanted.form.optional:
+        other = planned(replace(best[1].form, operators=wanted.form.operators | wanted.form.optional))
+        kinds = ", ".join(sorted({graph.by_node[node].role for node in other[1].nodes - best[1].nodes}))
+        if kinds and _is_worth_it(wanted, graph, best, other, f"with {kinds} in integers, too,", chosen, say):
+            best = other
+    return best
+
+
+def _is_worth_it(wanted: CalibrationRequest, graph: FloatGraph, one: Planned, other: Planned, what: str,
+                 chosen: Chosen, say: Say) -> bool:
+    before, after = (int8_from_float(graph, *each) for each in (one, other))
+    if before == after:
+        return False
+    ratio, low, high = ratio_in_turns(wanted.artifact, before, after, wanted.made_for, chosen.read(0))
+    taken = high < WORTH
+    say(f"{what} a frame takes {ratio:.3f} [{low:.3f}, {high:.3f}] times as long in {engines()[wanted.made_for].title} "
+        f"here: {'taken' if taken else 'not taken'}, as it rounds more and has to be below {WORTH}")
+    return taken

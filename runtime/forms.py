@@ -21,8 +21,11 @@ class Form:
     """How pairs of QuantizeLinear and DequantizeLinear are set.
 
     Attributes:
-        integers: "signed" for symmetric int8 activations, or "unsigned" for uint8 with zero-points. An engine that
-            reads one as the other computes nonsense, so that the artifact has this word.
+        integers: "signed" for symmetric int8 activations, or "unsigned" where uint8 ones occur. An engine that reads
+            one as the other computes nonsense, so that the artifact has this word.
+        zero_points: of an unsigned form: "always" for uint8 around a zero-point wherever an activation has both signs,
+            "never" for symmetric int8 there, "unless slower" for "never" where the engine is faster so on the machine
+            at hand.
         operators: ONNX operators that become integers.
         outputs: whether what an integer operator writes is rounded even where only float operators read it. Without
             that, an activation function right behind a convolution sees the sums as they are.
@@ -39,10 +42,15 @@ class Form:
     operators: frozenset[str]
     outputs: bool
     channels: bool = False
+    zero_points: Literal["always", "unless slower", "never"] = "always"
     first: bool = True
     tables: bool = False
     vector: int = 1
     optional: frozenset[str] = frozenset()
+
+    def is_unsigned(self, lowest: float) -> bool:
+        """Whether an activation whose least value is `lowest` becomes uint8."""
+        return self.integers == "unsigned" and (self.zero_points != "never" or lowest >= 0)
 
 
 PORTABLE = Form("signed", INTEGER_OPS, outputs=True)

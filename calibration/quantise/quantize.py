@@ -189,18 +189,19 @@ def grids_from_thresholds(graph: FloatGraph, thresholds: Mapping[str, Range], te
             return Range(max(own.low, -corner), min(own.high, corner))
         return own
 
-    return {name: _grid(threshold(name), form) for name in sorted(tensors)}
+    return {name: _grid(threshold(name), form.is_unsigned(threshold(name).low)) for name in sorted(tensors)}
 
 
-def _grid(reach: Range, form: Form) -> Grid:
+def _grid(reach: Range, unsigned: bool) -> Grid:
     if not any(reach):
         reach = Range(0.0, 1.0)  # always zero: any scale represents that
-    return _unsigned(reach) if form.integers == "unsigned" else _signed(reach)
+    return _unsigned(reach) if unsigned else _signed(reach)
 
 
 def _grids(reach: Reach, form: Form) -> list[Grid]:
-    """One for each channel."""
-    return [_grid(Range(low, high), form) for low, high in zip(reach.low.tolist(), reach.high.tolist())]
+    """One for each channel, all of one type."""
+    unsigned = form.is_unsigned(float(reach.low.min()))
+    return [_grid(Range(low, high), unsigned) for low, high in zip(reach.low.tolist(), reach.high.tolist())]
 
 
 def _signed(reach: Range) -> Grid:

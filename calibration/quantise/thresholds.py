@@ -79,15 +79,18 @@ METHODS: dict[str, Callable[[Magnitudes, int], float]] = {
 """By the name that `--method` takes."""
 
 
-def choose(method: str, seen: Mapping[str, Magnitudes], *, zero_points: bool = False) -> dict[str, Range]:
+def choose(method: str, seen: Mapping[str, Magnitudes], *, zero_points: bool = False,
+           unsigned: bool = False) -> dict[str, Range]:
     """The range of every tensor: to the threshold, or to what was seen on that side where that is nearer.
 
     Args:
         method: a key of `METHODS`.
         seen: by tensor.
         zero_points: whether all integers will lie within the range; else they lie evenly around zero.
+        unsigned: whether they lie within the range of what is never negative in any case.
     """
-    return {name: _range(method, magnitudes, zero_points) for name, magnitudes in seen.items()}
+    return {name: _range(method, magnitudes, zero_points or (unsigned and not magnitudes.lowest))
+            for name, magnitudes in seen.items()}
 
 
 def _range(method: str, seen: Magnitudes, within: bool) -> Range:

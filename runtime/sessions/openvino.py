@@ -20,7 +20,8 @@ from runtime.sessions import Engine
 
 ENGINE = Engine("OpenVINO", reads=("onnx",), packages=("openvino",), extra="openvino",
                 integers=("", "signed", "unsigned"),
-                form=Form("unsigned", WEIGHTED, outputs=False, channels=True, optional=INTEGER_OPS - WEIGHTED))
+                form=Form("unsigned", WEIGHTED, outputs=False, channels=True, zero_points="unless slower",
+                          optional=INTEGER_OPS - WEIGHTED))
 
 
 @functools.cache

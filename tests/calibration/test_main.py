@@ -88,17 +88,26 @@ def test_an_engine_gets_a_file_of_its_own_beside_the_portable_one(engine, labell
         assert segment(drawn_frame((40, 60), 0)).mask.shape == (40, 60)
 
 
-@pytest.mark.parametrize("high", [0.99, 1.01])
-def test_what_is_optional_becomes_integers_where_the_engine_is_faster_beyond_doubt(engine, labelled, tmp_path, capsys,
-                                                                                  monkeypatch, high):
+@pytest.mark.parametrize("faster", ["", "without zero-points", "with global pool, product in integers, too,"])
+def test_what_rounds_more_is_taken_where_the_engine_is_faster_beyond_doubt(engine, labelled, tmp_path, capsys,
+                                                                           monkeypatch, faster):
     if hindrance := engines()["openvino"].hindrance():
         pytest.skip(hindrance)
-    monkeypatch.setattr(request, "ratio_in_turns", lambda *_: (0.9, 0.8, high))
+    asked = ["without zero-points", "with global pool, product in integers, too,"]
+    highs = iter([0.94 if what == faster else 0.96 for what in asked])
+    monkeypatch.setattr(request, "ratio_in_turns", lambda *_: (0.9, 0.8, next(highs)))
     assert run(engine, labelled, tmp_path, "--engine", "openvino") == 0
-    artifact, _ = open_artifact(tmp_path / "tiny-32x48-int8-openvino.onnx")
-    assert artifact.calibration["operators"] == (["Conv", "GlobalAveragePool", "Mul"] if high < 1 else ["Conv"])
-    assert f"with global pool, product in integers, too, a frame takes 0.900 [0.800, {high:.3f}]" in (
-        capsys.readouterr().out)
+    artifact, path = open_artifact(tmp_path / "tiny-32x48-int8-openvino.onnx")
+    more = ["GlobalAveragePool", "Mul"] if faster == asked[1] else []
+    assert artifact.calibration["operators"] == ["Conv", *more]
+    assert artifact.calibration["zero_points"] == (faster != asked[0])
+    zeros = {node.input[2] for node in onnx.load(path).graph.node if node.op_type == "QuantizeLinear"}
+    kinds = {tensor.data_type for tensor in onnx.load(path).graph.initializer if tensor.name in zeros}
+    assert kinds == ({TensorProto.UINT8, TensorProto.INT8} if faster == asked[0] else {TensorProto.UINT8})
+    said = capsys.readouterr().out
+    for what in asked:
+        high, taken = (0.94, "taken") if what == faster else (0.96, "not taken")
+        assert f"{what} a frame takes 0.900 [0.800, {high:.3f}] times as long in OpenVINO here: {taken}, as" in said
 
 
 def test_an_engine_with_a_format_of_its_own_is_calibrated_by_its_exporter(labelled, tmp_path, monkeypatch):

@@ -11,8 +11,9 @@ from onnx import TensorProto, numpy_helper
 from calibration.data.frames import drawn_frame
 from calibration.judge.engines import Probe, Simulated
 from calibration.judge.lint import lint
+from calibration.quantise.channels import Reach
 from calibration.quantise.graph import FloatGraph
-from calibration.quantise.quantize import Plan, all_nodes, int8_from_float, quantised_tensors
+from calibration.quantise.quantize import Plan, _grids, all_nodes, int8_from_float, quantised_tensors
 from calibration.quantise.thresholds import Range
 from calibration.source import load_onnx
 from export.trt.graph import check_for_tensorrt
@@ -63,6 +64,20 @@ def test_activations_are_uint8_with_the_zero_point_at_zero_where_nothing_is_nega
         assert (numpy_helper.to_array(zero) == 0) == (ranges[name].low == 0)
     assert any(ranges[name].low == 0 for name in found)
     assert any(ranges[name].low < 0 for name in found)
+
+
+@pytest.mark.parametrize("zero_points", ["always", "never"])
+def test_without_zero_points_what_has_both_signs_is_symmetric_and_each_tensor_has_one_type(graph, ranges, zero_points):
+    form = dataclasses.replace(engines()["openvino"].form, zero_points=zero_points)
+    depthwise = {name: Reach(np.float32([0, -1, 0]), np.float32([2, 1, 0])) for name in ranges}
+    plan = Plan(all_nodes(graph, form), form=form, channels=depthwise)
+    for name, zero in zeros(int8_from_float(graph, ranges, plan)).items():
+        symmetric = zero_points == "never" and ranges[name].low < 0
+        assert zero.data_type == (TensorProto.INT8 if symmetric else TensorProto.UINT8)
+        assert not (symmetric and numpy_helper.to_array(zero).any())
+    mixed = _grids(depthwise[next(iter(ranges))], form)
+    assert {grid.unsigned for grid in mixed} == {zero_points == "always"}
+    assert [grid.zero for grid in mixed] == ([0, 128, 0] if zero_points == "always" else [0, 0, 0])
 
 
 def test_a_float_operator_reads_what_a_float_operator_writes(graph):
