@@ -30,9 +30,9 @@ Say = Callable[[str], None]
 Planned = tuple[dict[str, Range], Plan]
 """Ranges, and what becomes an integer."""
 
-WORTH = 0.95
+COARSER, OFTENER = 1.0, 0.95
 """Share of a frame's time below which its whole 95 % interval has to lie for a graph that rounds more coarsely, or more
-often, to be taken."""
+often, to be taken: the one costs up to 0.1 % of pixels, the other up to 0.3."""
 
 
 @dataclass(frozen=True)
@@ -148,23 +148,23 @@ def _fastest(wanted: CalibrationRequest, graph: FloatGraph, planned: Callable[[F
     best = planned(wanted.form)
     if wanted.form.zero_points == "unless slower":
         other = planned(replace(best[1].form, zero_points="never"))
-        if _is_worth_it(wanted, graph, best, other, "without zero-points", chosen, say):
+        if _is_worth_it(wanted, graph, best, other, "without zero-points", COARSER, chosen, say):
             best = other
     if wanted.form.optional:
         other = planned(replace(best[1].form, operators=wanted.form.operators | wanted.form.optional))
         kinds = ", ".join(sorted({graph.by_node[node].role for node in other[1].nodes - best[1].nodes}))
-        if kinds and _is_worth_it(wanted, graph, best, other, f"with {kinds} in integers, too,", chosen, say):
+        if kinds and _is_worth_it(wanted, graph, best, other, f"with {kinds} in integers, too,", OFTENER, chosen, say):
             best = other
     return best
 
 
-def _is_worth_it(wanted: CalibrationRequest, graph: FloatGraph, one: Planned, other: Planned, what: str,
+def _is_worth_it(wanted: CalibrationRequest, graph: FloatGraph, one: Planned, other: Planned, what: str, below: float,
                  chosen: Chosen, say: Say) -> bool:
     before, after = (int8_from_float(graph, *each) for each in (one, other))
     if before == after:
         return False
     ratio, low, high = ratio_in_turns(wanted.artifact, before, after, wanted.made_for, chosen.read(0))
-    taken = high < WORTH
+    taken = high < below
     say(f"{what} a frame takes {ratio:.3f} [{low:.3f}, {high:.3f}] times as long in {engines()[wanted.made_for].title} "
-        f"here: {'taken' if taken else 'not taken'}, as it rounds more and has to be below {WORTH}")
+        f"here: {'taken' if taken else 'not taken'}, as it rounds more and has to be below {below:g}")
     return taken
