@@ -53,6 +53,7 @@ class Form:
         return self.integers == "unsigned" and (self.zero_points != "never" or lowest >= 0)
 
 
-PORTABLE = Form("signed", INTEGER_OPS, outputs=True)
+PORTABLE = Form("signed", INTEGER_OPS - {"Concat"}, outputs=True)
 """What every engine reads: TensorRT and Core ML have no zero-points, and ONNX Runtime fuses nothing whose output is
-float."""
+float. OpenVINO keeps 92 % of DFANet's pixels where joins are signed integers, and 99 % where they are not; ONNX Runtime
+the same in either, in the same time."""

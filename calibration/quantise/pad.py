@@ -20,7 +20,10 @@ from calibration.quantise.graph import FloatGraph
 
 KEEPING = {"AveragePool", "Clip", "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool",
            "Relu", "Resize", "Sigmoid"}
-"""Of one activation, channel by channel, whatever their number."""
+"""Of one activation, channel by channel, whatever their number; a Resize as long as it is told factors and no sizes."""
+
+SIZES = 3
+"""Which input of a Resize has the sizes of its output."""
 
 TOGETHER = {"Add", "Mul", "Sub"}
 """The same, of two activations."""
@@ -76,6 +79,7 @@ def _ties(graph: FloatGraph, number: dict[str, int]) -> Iterator[Tie]:
         if _is_own(graph, node) and not _is_depthwise(graph, node):
             continue
         keeps = keeps and (node.op_type in KEEPING | TOGETHER or _is_depthwise(graph, node))
+        keeps = keeps and not (node.op_type == "Resize" and len(node.input) > SIZES)
         other = number[node.output[0]] if keeps else 0
         yield from ((np.array([number[name]]), np.array([other])) for name in (*read, *node.output) if name in number)
     yield from ((np.array([number[name]]), np.array([0])) for name in graph.outputs if name in number)

@@ -42,21 +42,28 @@ def gates_by_table(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = passed.get(name, name)
-        before = producer.get(node.input[0]) if node.input else None
-        rounded = before is not None and before.op_type == "DequantizeLinear"
-        if node.op_type == "HardSwish" and rounded:
-            gate = f"{node.name}_gate"
-            nodes += _looked_up(graph, node.name, node.input[0], gate, 1 / 6, 0.5)
-            nodes.append(helper.make_node("Mul", [node.input[0], gate], list(node.output), name=node.name))
-        elif node.op_type == "HardSigmoid" and rounded:
-            values: dict[str, float] = {"alpha": 0.2, "beta": 0.5} | {a.name: a.f for a in node.attribute}
-            nodes += _looked_up(graph, node.name, node.input[0], node.output[0], values["alpha"], values["beta"])
+        before = producer.get(node.input[0]) if node.op_type in {"HardSwish", "HardSigmoid"} else None
+        alpha, beta = _line(node)
+        if before is None or before.op_type != "DequantizeLinear" or not (alpha > 0 and 0 <= beta <= 1):
+            nodes.append(node)
+        elif node.op_type == "HardSigmoid":
+            nodes += _looked_up(graph, node.name, node.input[0], node.output[0], alpha, beta)
             passed |= _pairs_after(graph, node.output[0])  # it is rounded already
         else:
-            nodes.append(node)
+            gate = f"{node.name}_gate"
+            nodes += _looked_up(graph, node.name, node.input[0], gate, alpha, beta)
+            nodes.append(helper.make_node("Mul", [node.input[0], gate], list(node.output), name=node.name))
     del graph.node[:]
     graph.node.extend(nodes)
     drop_unused(graph)
+
+
+def _line(node: onnx.NodeProto) -> tuple[float, float]:
+    """alpha and beta of a hard-sigmoid, and of the one in a hard-swish."""
+    if node.op_type == "HardSwish":
+        return 1 / 6, 0.5
+    values: dict[str, float] = {"alpha": 0.2, "beta": 0.5} | {a.name: a.f for a in node.attribute}
+    return values["alpha"], values["beta"]
 
 
 def _looked_up(graph: onnx.GraphProto, unique: str, x: str, y: str, alpha: float, beta: float) -> list[onnx.NodeProto]:

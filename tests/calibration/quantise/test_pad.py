@@ -32,6 +32,8 @@ WIDENED = {
     "two in a row, the second on a smaller map": (network(
         DEEP, node("Relu", "d", "r"), node("Conv", "r v", "y", group=6, strides=[2, 2]), w=DEPTHWISE, v=DEPTHWISE),
         [8, 8]),
+    "interpolation by factors": (network(
+        DEEP, node("Resize", "d - factors", "y", mode="linear"), w=DEPTHWISE, factors=np.float32([1, 1, 2, 2])), [8]),
     "what another convolution cuts off": (network(
         node("Conv", "x e", "n"), node("Conv", "n w", "y", group=6), e=DENSE, w=DEPTHWISE), [8]),
 }
@@ -52,6 +54,8 @@ LEFT = {
     "concatenation": network(DEEP, node("Concat", "d x", "y", axis=1), w=DEPTHWISE, width=12),
     "two outputs for each channel": network(
         node("Conv", "x w", "y", group=6), w=RNG.normal(size=(12, 1, 3, 3)), width=12),
+    "interpolation to given sizes": network(DEEP, node("Resize", "d - - sizes", "y", mode="linear"), w=DEPTHWISE,
+                                            sizes=np.array([1, 6, 16, 24])),
     "weights that two share": network(DEEP, node("Conv", "d w", "y", group=6), w=DEPTHWISE),
     "a constant for each channel": network(DEEP, node("Mul", "d c", "y"), w=DEPTHWISE, c=RNG.normal(size=(1, 6, 1, 1))),
     "channels in another order": network(

@@ -89,10 +89,14 @@ def test_a_gate_is_looked_up_and_is_at_most_a_step_off(kind, settings, exact):
     assert np.mean(np.isclose(kernels, found)) > 0.98
 
 
-def test_a_gate_that_reads_floats_stays_as_it_is():
-    model = rounded_graph(helper.make_node("HardSwish", ["x"], ["y"], name="gate"))
+@pytest.mark.parametrize("gate", [
+    helper.make_node("HardSwish", ["x"], ["y"], name="gate"),
+    helper.make_node("HardSigmoid", ["x_dq"], ["y"], name="gate", beta=1.5),
+    helper.make_node("HardSigmoid", ["x_dq"], ["y"], name="gate", alpha=-0.2)])
+def test_a_gate_that_reads_floats_or_whose_corners_no_byte_stands_for_stays_as_it_is(gate):
+    model = rounded_graph(gate)
     gates_by_table(model.graph)
-    assert "HardSwish" in {node.op_type for node in model.graph.node}
+    assert gate in list(model.graph.node)
 
 
 def test_a_relu_of_integers_cuts_them_off_at_the_zero_point():
