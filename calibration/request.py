@@ -32,7 +32,7 @@ Planned = tuple[dict[str, Range], Plan]
 
 COARSER, OFTENER = 1.0, 0.95
 """Share of a frame's time below which its whole 95 % interval has to lie for a graph that rounds more coarsely, or more
-often, to be taken: the one costs up to 0.1 % of pixels, the other up to 0.3."""
+often, to be taken: the one costs up to 0.13 % of pixels, the other up to 0.3."""
 
 
 @dataclass(frozen=True)

@@ -19,18 +19,19 @@ from calibration.quantise.equalise import Tie, computes_the_same, joined
 from calibration.quantise.graph import FloatGraph
 
 KEEPING = {"AveragePool", "Clip", "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool",
-           "Relu", "Resize", "Sigmoid"}
-"""Of one activation, channel by channel, whatever their number; a Resize as long as it is told factors and no sizes."""
-
-SIZES = 3
-"""Which input of a Resize has the sizes of its output."""
+           "Relu", "Sigmoid"}
+"""Of one activation, channel by channel, whatever their number; so does a Resize that is told factors and no sizes."""
 
 TOGETHER = {"Add", "Mul", "Sub"}
 """The same, of two activations."""
 
+SIZES = 3
+"""Which input of a Resize has the sizes of its output."""
+
 
 def padded(graph: FloatGraph, vector: int, frames: Chosen) -> FloatGraph:
-    """A copy whose depthwise convolutions have a multiple of `vector` channels, where nothing stands in the way.
+    """A copy whose depthwise convolutions have a multiple of `vector` channels, where nothing stands in the way; the
+    graph itself where all have that already.
 
     Args:
         graph: the float graph; left as it is.
@@ -41,10 +42,12 @@ def padded(graph: FloatGraph, vector: int, frames: Chosen) -> FloatGraph:
         GateFailed: it does not.
     """
     widths = _widths(graph, vector)
+    if not widths:
+        return graph
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in (node for node in model.graph.node if node.name in graph.nodes and _is_own(graph, node)):
+    for node in (node for node in model.graph.node if _is_own(graph, node)):
         read, written = (widths.get(name, graph.shapes[name][1]) for name in (node.input[0], node.output[0]))
         groups = [attribute for attribute in node.attribute if attribute.name == "group" and attribute.i > 1]
         _grow(stored[node.input[1]], (written, 1 if groups else read))
@@ -52,8 +55,6 @@ def padded(graph: FloatGraph, vector: int, frames: Chosen) -> FloatGraph:
             _grow(stored[bias], (written,))
         for attribute in groups:
             attribute.i = written
-    if not widths:
-        return FloatGraph(model)
     del model.graph.value_info[:]  # which has the shapes of before
     result = FloatGraph(model)
     computes_the_same(graph, result, frames.read(0), "depthwise convolutions are padded")
@@ -73,17 +74,24 @@ def _widths(graph: FloatGraph, vector: int) -> dict[str, int]:
 def _ties(graph: FloatGraph, number: dict[str, int]) -> Iterator[Tie]:
     """Tensors that have the same channels, by number."""
     for node in graph.graph.node:
-        read = [name for name in graph.activations(node) if name in number]
-        wide = {graph.shapes[name][1] for name in (*read, *node.output) if name in number}
-        keeps = len(read) == (2 if node.op_type in TOGETHER else 1) and len(wide) == 1
         if _is_own(graph, node) and not _is_depthwise(graph, node):
-            continue
-        keeps = keeps and (node.op_type in KEEPING | TOGETHER or _is_depthwise(graph, node))
-        keeps = keeps and not (node.op_type == "Resize" and len(node.input) > SIZES)
-        other = number[node.output[0]] if keeps else 0
+            continue  # it reads and writes channels that have nothing to do with each other
+        read = [name for name in graph.activations(node) if name in number]
+        other = number[node.output[0]] if _keeps(graph, node, read) else 0
         yield from ((np.array([number[name]]), np.array([other])) for name in (*read, *node.output) if name in number)
     yield from ((np.array([number[name]]), np.array([0])) for name in graph.outputs if name in number)
     yield np.array([0]), np.array([0])
+
+
+def _keeps(graph: FloatGraph, node: onnx.NodeProto, read: list[str]) -> bool:
+    """Whether each channel that a node writes comes from the same one of all that it reads, of any number of them."""
+    if node.op_type in TOGETHER:
+        alike = len(read) == 2
+    elif node.op_type == "Resize":
+        alike = len(read) == 1 and len(node.input) <= SIZES
+    else:
+        alike = len(read) == 1 and (node.op_type in KEEPING or _is_depthwise(graph, node))
+    return alike and len({graph.shapes[name][1] for name in (*read, *node.output)}) == 1
 
 
 def _is_own(graph: FloatGraph, node: onnx.NodeProto) -> bool:

@@ -36,6 +36,7 @@ def gates_by_table(graph: onnx.GraphProto) -> None:
     What reads rounded values is written as the identity (LeakyRelu of slope 1, which ONNX Runtime computes by a table
     of 256 bytes) that is rounded to 255 steps between the two corners; the same bytes are read as 0 to 1. 255 · beta is
     rounded to an integer: for 0.5 the gate is half a step higher. A hard-swish becomes the product with it.
+    What nothing reads any more is left to `drop_unused`.
     """
     producer = {name: node for node in graph.node for name in node.output}
     nodes, passed = list[onnx.NodeProto](), dict[str, str]()
@@ -55,7 +56,6 @@ def gates_by_table(graph: onnx.GraphProto) -> None:
             nodes.append(helper.make_node("Mul", [node.input[0], gate], list(node.output), name=node.name))
     del graph.node[:]
     graph.node.extend(nodes)
-    drop_unused(graph)
 
 
 def _line(node: onnx.NodeProto) -> tuple[float, float]:
@@ -89,6 +89,7 @@ def relus_of_integers(graph: onnx.GraphProto) -> None:
 
     It has the scale of what it was cut from then. Rounding it to a scale of its own would take a pass through floats:
     6 of 30 ms of DFANet A in ONNX Runtime, as each sum is read by a ReLU and by the next sum; pixels kept: the same.
+    What nothing reads any more is left to `drop_unused`.
     """
     producer = {name: node for node in graph.node for name in node.output}
     readers: defaultdict[str, list[onnx.NodeProto]] = defaultdict(list)
@@ -110,7 +111,6 @@ def relus_of_integers(graph: onnx.GraphProto) -> None:
             nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
-    drop_unused(graph)
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:
