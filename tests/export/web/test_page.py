@@ -91,7 +91,10 @@ def test_nothing_is_asked_of_another_origin_and_the_console_is_silent(page: Page
 def test_page_fits_the_smallest_phone_and_everything_has_a_name(page: Page) -> None:
     page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
                                  {"width": 320, "height": 640, "deviceScaleFactor": 2, "mobile": True})
-    page.wait("innerWidth === 320")
+    # Loaded as on a phone: a desktop's page with a scroll bar, made narrow alive, keeps an overflow that Chromium 150
+    # forgets at its next layout.
+    page.load(page.browser.current_url)
+    assert page.value("innerWidth") == 320
     assert page.value("document.documentElement.scrollWidth") == 320
     small = page.value("[...document.querySelectorAll('#controls button')].filter(e => e.offsetHeight && "
                        "e.offsetHeight < 44).map(e => e.id)")
