@@ -34,7 +34,8 @@ class Form:
         first: whether the convolution that reads the frame is an integer. Three channels fill no vector of bytes.
         tables: whether hard-swish, hard-sigmoid and the ReLU of a sum are written as what an engine without integers
             for them computes on bytes all the same, by a table or a limit.
-        vector: channels that a depthwise convolution takes at once; others are padded with zeros to a multiple.
+        vector: channels that a depthwise convolution takes at once. Others are padded with zeros to a multiple; where
+            they cannot be, they stay in float, and so do groups of more channels. 1 where none of this matters.
         optional: further operators that become integers where the engine is faster for it on the machine at hand.
     """
 

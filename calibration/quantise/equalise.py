@@ -37,6 +37,9 @@ PASSING = {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Identity", "Lea
            "ReduceMean", "Relu", "Reshape", "Resize", "Flatten", "Squeeze", "Unsqueeze"}
 """f(s·x) = s·f(x) for s > 0, channel by channel, as long as the number of channels stays."""
 
+TOGETHER = {"Add", "Max", "Min", "Sub"}
+"""f(s·x, s·y) = s·f(x, y), likewise."""
+
 Channels = npt.NDArray[np.intp]
 Sizes = npt.NDArray[np.float32]
 Tie = tuple[Channels, Channels]
@@ -176,7 +179,7 @@ class _Numbered:
         read = sorted(self._graph.activations(node), key=lambda name: -int(np.prod(self._graph.shapes[name])))
         result, kind = self.channels(node.output[0]), node.op_type
         alike = bool(read) and all(len(self.channels(name)) == len(result) > 0 for name in read)
-        if alike and (kind in PASSING or (kind in {"Add", "Sub"} and len(read) == 2) or self._scales(node)):
+        if alike and (kind in PASSING or (kind in TOGETHER and len(read) == 2) or self._scales(node)):
             yield from ((self.channels(name), result) for name in read)
         elif alike and kind == "Mul":  # a gate stays as it is
             yield self.channels(read[0]), result

@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from calibration.quantise.channels import Reach
-from calibration.quantise.graph import DEPTHWISE, FIRST, FloatGraph, has_weights
+from calibration.quantise.graph import DEPTHWISE, FIRST, FloatGraph, Layer, has_weights
 from calibration.quantise.rewrite import cast_before_transpose, drop_unused, gates_by_table, relus_of_integers
 from calibration.quantise.thresholds import LEVELS as SIGNED
 from calibration.quantise.thresholds import STEPS, Range
@@ -69,9 +69,22 @@ def all_nodes(graph: FloatGraph, form: Form = PORTABLE) -> frozenset[str]:
     """Every node that the form makes an integer, but for the addition of the logits: no engine gains by it, and 8 bits
     of logits would decide ties by class number."""
     return frozenset(layer.node for layer in graph.layers if layer.op in form.operators
-                     and (form.first or layer.role != FIRST)
-                     and (layer.macs or not has_weights(graph.nodes[layer.node]))
+                     and (form.first or layer.role != FIRST) and _has_kernel(graph, layer, form.vector)
                      and not (layer.op != "Conv" and graph.reaches_output(graph.nodes[layer.node])))
+
+
+def _has_kernel(graph: FloatGraph, layer: Layer, vector: int) -> bool:
+    """Whether engines have integers for a layer as it stands, fast ones where `vector` says how many channels of a
+    depthwise convolution they take at once."""
+    node = graph.nodes[layer.node]
+    if has_weights(node) and not layer.macs:
+        return False  # a product of two activations
+    if layer.op in {"Add", "Mul"}:
+        return len(graph.activations(node)) == 2  # a constant is none
+    if layer.op != "Conv" or vector == 1:
+        return True
+    read, channels = graph.array(node.input[1]).shape[1], graph.shapes[node.input[0]][1]
+    return read == channels or (read == 1 and channels % vector == 0)
 
 
 def int8_from_float(graph: FloatGraph, thresholds: Mapping[str, Range], plan: Plan) -> onnx.ModelProto:

@@ -38,7 +38,12 @@ def exported(job: Job) -> Path:
 
     from export.difference import Trace
     from export.onnx import fp16_ranges
-    from export.onnx.graph import gelu_as_engines_know_it, global_pool_from_reduce_mean, without_names_of_the_build
+    from export.onnx.graph import (
+        gelu_as_engines_know_it,
+        global_pool_from_reduce_mean,
+        prelu_as_maximum,
+        without_names_of_the_build,
+    )
     from export.onnx.interpolation import pointwise_before_interpolation
     from export.onnx.simplify import simplified
     from export.origins.onnx_network import OnnxNetwork
@@ -63,7 +68,7 @@ def exported(job: Job) -> Path:
     model = verified(f"onnx vs {origin}", onnx_from_file(wanted) if origin == "file" else onnx_from_torch(wanted), FP32)
     if wanted.simplify:
         model = verified(f"simplified vs {origin}", simplified(model), FP32)
-    model = gelu_as_engines_know_it(global_pool_from_reduce_mean(model))
+    model = prelu_as_maximum(gelu_as_engines_know_it(global_pool_from_reduce_mean(model)))
     model = verified(f"rewritten vs {origin}", without_names_of_the_build(model), FP32)
     if (moved := pointwise_before_interpolation(model)) != model:
         model = verified(f"pointwise first vs {origin}", moved, FP32)

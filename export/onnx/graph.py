@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from calibration.quantise.rewrite import drop_unused
 
@@ -58,6 +59,28 @@ def gelu_as_engines_know_it(model: onnx.ModelProto) -> onnx.ModelProto:
             inner, doubled = producer[halved[0]], f"{outer.output[0]}_doubled"
             inner.input[:], inner.output[:] = [halved[1], bracket[0]], [doubled]
             outer.input[:] = [doubled, bracket[1]]
+    return result
+
+
+def prelu_as_maximum(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write PReLU as max(x, slope · x), which it is as long as no slope is above 1.
+
+    ONNX Runtime (1.31) computes PRelu value by value, and the two others by vectors: ESPNetv2 takes 0.7 of its time.
+    OpenVINO takes the same for either.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    slopes = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if node.op_type == "PRelu" and node.input[1] in slopes and np.all(slopes[node.input[1]] <= 1):
+            (x, slope), (y,), sloped = node.input, node.output, f"{node.output[0]}_sloped"
+            nodes += [helper.make_node("Mul", [x, slope], [sloped], name=f"{node.name}_sloped"),
+                      helper.make_node("Max", [x, sloped], [y], name=node.name)]
+        else:
+            nodes.append(node)
+    del result.graph.node[:]
+    result.graph.node.extend(nodes)
     return result
 
 

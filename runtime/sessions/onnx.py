@@ -21,7 +21,8 @@ from runtime.sessions import Engine
 from runtime.tune import cores
 
 ENGINE = Engine("ONNX Runtime", reads=("onnx",), packages=("onnxruntime",), integers=("", "signed", "unsigned"),
-                form=Form("unsigned", INTEGER_OPS - {"Resize"}, outputs=True, first=False, tables=True, vector=16))
+                form=Form("unsigned", INTEGER_OPS - {"Resize", "MaxPool", "AveragePool"}, outputs=True, first=False,
+                          tables=True, vector=16))
 
 
 def library() -> Any:

@@ -35,6 +35,8 @@ THROUGH = {
                               pads=AROUND, factors=np.float32([1, 1, 2, 2])), "x y"),
     "a matrix that pools": (network(node("MatMul", "x m", "y"), m=RNG.normal(size=(48, 8))), "x y"),
     "PReLU": (network(node("PRelu", "ya slope", "y"), slope=np.full((6, 1, 1), 0.2)), "y"),
+    "PReLU as a maximum": (network(node("Mul", "ya slope", "s"), node("Max", "ya s", "y"),
+                                   slope=np.full((6, 1, 1), 0.2)), "y"),
 }
 
 

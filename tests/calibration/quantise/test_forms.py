@@ -23,6 +23,7 @@ from runtime.forms import PORTABLE
 from runtime.sessions import engine_for, engines, open_session
 from runtime.sessions.onnx import profile
 from tests import tiny
+from tests.calibration.quantise.drawn import network, node
 
 FRAME = drawn_frame((32, 48), 0)[None]
 OWN = [name for name, engine in engines().items() if engine.form != PORTABLE]
@@ -99,6 +100,30 @@ def test_onnxruntime_computes_everything_between_its_first_convolution_and_the_l
     assert (kinds["Conv"], kinds["QLinearConv"]) == (1, convolutions - 1)
     assert kinds["QLinearLeakyRelu"] == kinds["QLinearMul"] == kinds["QLinearGlobalAveragePool"] == 1
     assert (kinds["QuantizeLinear"], kinds["DequantizeLinear"]) == (1, 1)
+
+
+def drawn(*shape):
+    return np.random.default_rng(0).normal(size=shape)
+
+
+TO_RELU = node("Relu", "d", "y")
+KERNELS = {
+    "whole vectors of a depthwise convolution": (True, 3, network(
+        node("Conv", "x w", "d", group=6), TO_RELU, w=drawn(6, 1, 3, 3))),
+    "a vector and a half": (False, 4, network(node("Conv", "x w", "d", group=6), TO_RELU, w=drawn(6, 1, 3, 3))),
+    "groups of two channels": (False, 3, network(node("Conv", "x w", "d", group=3), TO_RELU, w=drawn(6, 2, 1, 1))),
+    "the same, where no vector is asked for": (True, 1, network(
+        node("Conv", "x w", "d", group=3), TO_RELU, w=drawn(6, 2, 1, 1))),
+    "a product of two": (True, 1, network(
+        node("Conv", "x w", "h"), node("Mul", "h x", "d"), TO_RELU, w=drawn(6, 6, 1, 1))),
+    "a product with a constant": (False, 1, network(node("Mul", "x two", "d"), TO_RELU, two=np.float32(2))),
+}
+
+
+@pytest.mark.parametrize("what", KERNELS)
+def test_what_an_engine_has_no_integers_for_or_slow_ones_stays_in_float(what):
+    fast, vector, graph = KERNELS[what]
+    assert ("d" in all_nodes(graph, dataclasses.replace(PORTABLE, vector=vector))) == fast
 
 
 @pytest.mark.parametrize("engine", OWN)

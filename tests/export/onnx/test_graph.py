@@ -8,7 +8,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx.fp16 import float16_from_float32
-from export.onnx.graph import gelu_as_engines_know_it, global_pool_from_reduce_mean
+from export.onnx.graph import gelu_as_engines_know_it, global_pool_from_reduce_mean, prelu_as_maximum
 from runtime.sessions.onnx import OnnxSession
 
 X = np.random.default_rng(0).normal(0, 1, (1, 4, 6, 6)).astype(np.float32)
@@ -65,6 +65,23 @@ def test_half_a_bracket_that_is_read_twice_is_no_gelu():
              helper.make_node("Add", ["e", "d"], ["y"])]
     before = model(nodes, [("one", np.array(1, np.float32)), ("half", np.array(0.5, np.float32))], out=X.shape)
     assert gelu_as_engines_know_it(before) == before
+
+
+def prelu(*slopes):
+    return model([helper.make_node("PRelu", ["x", "slope"], ["y"], name="p")],
+                 [("slope", np.array(slopes, np.float32).reshape(-1, 1, 1))], out=X.shape)
+
+
+@pytest.mark.parametrize("slopes", [(0.25,), (0.2, -0.5, 0, 1)])
+def test_prelu_becomes_a_maximum_of_the_same_values(slopes):
+    before = prelu(*slopes)
+    after = prelu_as_maximum(before)
+    assert [node.op_type for node in after.graph.node] == ["Mul", "Max"]
+    assert np.array_equal(OnnxSession(after.SerializeToString()).run(X), OnnxSession(before.SerializeToString()).run(X))
+
+
+def test_prelu_with_a_slope_above_1_is_no_maximum():
+    assert prelu_as_maximum(prelu(0.2, 1.5, 0, 0)) == prelu(0.2, 1.5, 0, 0)
 
 
 def convolutions():
