@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +40,29 @@ def torch_verifier(wanted: Request, folder: Path | None) -> Verifier:
                 return module(torch.from_numpy(frame)).numpy()
         return run
 
+    @cache
+    def neighbour() -> Callable[[Frame], Any]:
+        return runner(with_neighbouring_weights(wanted.network))
+
     return Verifier(verification_frames(wanted.spec.preprocess, folder, dynamic_multiple=wanted.spec.multiple
                                         if wanted.dynamic else 0),
                     runner(wanted.network), runner(wanted.control), to_classes(wanted),
-                    () if isinstance(wanted.network, OnnxNetwork) else torch_traces(wanted))
+                    () if isinstance(wanted.network, OnnxNetwork) else torch_traces(wanted),
+                    lambda frame: neighbour()(frame))
+
+
+def with_neighbouring_weights(network: nn.Module) -> nn.Module:
+    """A copy in which every float32 weight is the next larger or smaller number, at random but always the same."""
+    import copy
+
+    import torch
+
+    result, chance = copy.deepcopy(network), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in (each for each in result.parameters() if each.dtype is torch.float32):
+            up = torch.rand(weight.shape, generator=chance) < 0.5
+            weight.copy_(torch.nextafter(weight, torch.where(up, torch.inf, -torch.inf)))
+    return result
 
 
 def verification_frames(preprocess: Preprocess, folder: Path | None, *, dynamic_multiple: int = 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from export.difference import Named, TensorSample, Trace
@@ -19,6 +20,7 @@ def torch_traces(wanted: Request) -> list[Trace]:
     """What every target's export begins with: the network, the network in its wrapper, the traced program."""
     from export.wrapper import Deployable, Normalised
 
+    @cache
     def wrapped() -> nn.Module:
         return Deployable(wanted.network, wanted.spec.preprocess, wanted.output, wanted.spec.align_corners)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,8 @@ from export.difference import Trace, parting
 from runtime.artifact import Check
 from runtime.errors import GateFailed
 from runtime.preprocess import Frame
+
+logger = logging.getLogger(__name__)
 
 Output = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 """What an engine returns for one frame: logits (float32) or a class map (uint8)."""
@@ -50,6 +54,9 @@ class Gate:
 FP32 = Gate(agreement=0.9999, max_rel=1e-4, apart=1e-3)
 FP16 = Gate(agreement=0.998, apart=0.03)
 
+SEVERAL = 4
+"""How many times as far as by one rounding of the weights a network's logits may move: an engine rounds every sum."""
+
 
 class Verifier:
     """Holds the reference outputs of a set of frames, and compares every later step with them.
@@ -60,12 +67,15 @@ class Verifier:
         control: the same network with other weights. Its outputs must fail the gate, or the check means nothing.
         to_classes: output → class map.
         traces: the reference, and what every step has in common on the way from it.
+        neighbour: the network with every weight moved to the next float32 number. By how much its logits differ is what
+            float32 itself leaves open, and no step is refused for that.
     """
 
     def __init__(self, frames: Sequence[tuple[str, Frame]], reference: Run, control: Run | None,
-                 to_classes: ToClasses, traces: Sequence[Trace] = ()) -> None:
+                 to_classes: ToClasses, traces: Sequence[Trace] = (), neighbour: Run | None = None) -> None:
         self.frames = frames
         self.traces = traces
+        self._neighbour = neighbour
         self._to_classes = to_classes
         self._reference = [reference(frame) for _, frame in frames]
         self._control = self._compare("control", control) if control else None
@@ -84,6 +94,7 @@ class Verifier:
                 network would have passed too.
         """
         check = self._compare(step, run)
+        gate = self._attainable(gate, check)
         if self._control is not None:
             check = replace(check, control=self._control.agreement)
             if not gate.refuses(self._control):
@@ -95,6 +106,21 @@ class Verifier:
             raise GateFailed(f"{step}: {reason} (worst frame {check.worst_frame}: {check.worst_agreement:.2%}); "
                              f"{where + '; ' if where else ''}nothing was written")
         return check
+
+    def _attainable(self, gate: Gate, check: Check) -> Gate:
+        """The gate, wider where float32 leaves the network's logits open; looked at only where that matters."""
+        if gate.max_rel is None or check.max_rel is None or check.max_rel <= gate.max_rel:
+            return gate
+        return replace(gate, max_rel=max(gate.max_rel, SEVERAL * self._left_open))
+
+    @cached_property
+    def _left_open(self) -> float:
+        """Share of the largest logit by which one rounding of the weights moves the others."""
+        moved = self._compare("neighbour", self._neighbour).max_rel or 0.0 if self._neighbour else 0.0
+        if moved:
+            logger.warning(f"logits move by {moved:.3%} of the largest when each weight moves to the next float32 "
+                           f"number; a step may move them {SEVERAL} times as far")
+        return moved
 
     def _compare(self, step: str, run: Run) -> Check:
         rows = [_compare_frame(reference, run(frame), self._to_classes)

@@ -4,9 +4,12 @@ import contextlib
 
 import numpy as np
 import pytest
+import torch
 
+from export.reference import with_neighbouring_weights
 from export.verify import FP32, Gate, Verifier
 from runtime.errors import GateFailed
+from tests import tiny
 
 FRAMES = [(f"frame {i}", np.full((1, 2, 2, 3), i, dtype=np.uint8)) for i in range(2)]
 
@@ -58,6 +61,31 @@ def test_the_scale_of_a_network_s_logits_does_not_matter(scale, drift, holds):
     verifier = Verifier(FRAMES, scaled(same), scaled(opposite), classes)
     with contextlib.nullcontext() if holds else pytest.raises(GateFailed, match="logits differ"):
         verifier.check("step", lambda f: (same(f) + np.float32(drift)) * np.float32(scale), FP32)
+
+
+@pytest.mark.parametrize(("moved", "drift", "holds"), [(1e-4, 3e-4, True), (1e-4, 5e-4, False), (1e-5, 3e-4, False)])
+def test_a_step_may_move_logits_that_float32_leaves_open_and_that_is_said(caplog, moved, drift, holds):
+    verifier = Verifier(FRAMES, same, opposite, classes, neighbour=lambda f: same(f) + np.float32(moved))
+    with contextlib.nullcontext() if holds else pytest.raises(GateFailed, match="logits differ"):
+        assert verifier.check("step", lambda f: same(f) + np.float32(drift), FP32).max_rel == pytest.approx(drift, 1e-2)
+    assert f"logits move by {moved:.3%} of the largest" in caplog.text
+
+
+def test_nothing_is_asked_of_a_neighbour_where_a_step_holds():
+    def neighbour(frame):
+        raise AssertionError
+
+    Verifier(FRAMES, same, opposite, classes, neighbour=neighbour).check("step", same, FP32)
+
+
+def test_every_weight_of_a_neighbour_is_the_next_float32_number():
+    network = tiny.network()
+    before = [weight.clone() for weight in network.parameters()]
+    for own, kept, moved in zip(network.parameters(), before, with_neighbouring_weights(network).parameters()):
+        assert torch.equal(own, kept)
+        assert not (moved == kept).any()
+        up, down = (torch.nextafter(kept, torch.full_like(kept, limit)) for limit in (torch.inf, -torch.inf))
+        assert ((moved == up) | (moved == down)).all()
 
 
 def test_a_control_that_passes_makes_the_check_worthless():
