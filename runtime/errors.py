@@ -5,7 +5,7 @@
     │   ├── MissingLibrary   2   an optional package is not installed: the extra that brings it
     │   └── BoardUnusable    2   a board is not reached, or full: nothing that is asked of it can be done
     ├── GateFailed           1   a verification gate did not hold; nothing was left behind
-    ├── StageFailed          1   a stage of a running stream failed: which one, and at which frame
+    ├── StageFailed          1   an engine, or a stage of a running stream, failed: which one, and at which frame
     └── Incomplete           1   the work broke off; what was finished before is kept and valid
 
     KeyboardInterrupt
@@ -59,7 +59,7 @@ class GateFailed(EdgesegError):
 
 
 class StageFailed(EdgesegError):
-    """A stage of a running stream failed; what was finished before is kept and valid."""
+    """An engine, or a stage of a running stream, failed; what was finished before is kept and valid."""
 
 
 class Incomplete(EdgesegError):

@@ -163,9 +163,12 @@ def quantised_tensors(graph: FloatGraph, plan: Plan) -> frozenset[str]:
 
 def read_by_channel(graph: FloatGraph, plan: Plan) -> dict[str, str]:
     """Each node of the plan that reads integers with a scale for each channel → the tensor, which no node reads that
-    needs one scale: to round it twice would take longer."""
+    needs one scale: to round it twice would take longer. None that a matrix product of the plan writes: ONNX Runtime
+    (1.31) fuses the two and breaks off."""
+    products = {node.output[0] for node in graph.graph.node if node.op_type == "MatMul" and node.name in plan.nodes}
     return {node: name for node in plan.nodes
             if graph.by_node[node].role == DEPTHWISE and (name := graph.nodes[node].input[0]) in plan.channels
+            and name not in products
             and all(graph.by_node[after.name].role == DEPTHWISE for after in graph.consumers[name]
                     if after.name in plan.nodes)}
 

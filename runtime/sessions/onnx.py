@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from runtime.artifact import Artifact
 from runtime.contract import Port, hold_against_engine
-from runtime.errors import MissingLibrary, UserError
+from runtime.errors import MissingLibrary, StageFailed, UserError
 from runtime.forms import INTEGER_OPS, Form
 from runtime.sessions import Engine
 from runtime.tune import cores
@@ -64,8 +64,7 @@ class OnnxSession:
                                                       providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own exceptions share no public base class
             name = "the model" if isinstance(model, bytes) else str(model)
-            reason = str(error).splitlines()[0][:200]
-            raise UserError(f"ONNX Runtime {ort.__version__} cannot load {name} ({reason})",
+            raise UserError(f"ONNX Runtime {ort.__version__} cannot load {name} ({_first_line(error)})",
                             try_="export it again; the file may be cut short") from error
         self._input = self._session.get_inputs()[0].name
 
@@ -74,13 +73,24 @@ class OnnxSession:
         return list(map(_port, self._session.get_inputs())), list(map(_port, self._session.get_outputs()))
 
     def run(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """uint8 [1, H, W, 3] BGR → the graph's first output."""
-        y: npt.NDArray[Any] = self._session.run(None, {self._input: x})[0]
+        """uint8 [1, H, W, 3] BGR → the graph's first output.
+
+        Raises:
+            StageFailed: a kernel broke off, as for lack of memory.
+        """
+        try:
+            y: npt.NDArray[Any] = self._session.run(None, {self._input: x})[0]
+        except Exception as error:
+            raise StageFailed(f"ONNX Runtime {library().__version__} broke off ({_first_line(error)})") from error
         return y
 
     def close(self) -> None:
         """Release the graph."""
         self._session = None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]
 
 
 def _own_threads() -> int:

@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 from calibration.data.frames import drawn_frame
 from calibration.judge.engines import Probe, Simulated
 from calibration.judge.lint import lint
-from calibration.quantise.channels import Reach
+from calibration.quantise.channels import Reach, reaches
 from calibration.quantise.graph import FloatGraph
 from calibration.quantise.quantize import Plan, _grids, all_nodes, int8_from_float, quantised_tensors
 from calibration.quantise.thresholds import Range
@@ -21,7 +21,7 @@ from runtime.artifact import open_artifact
 from runtime.errors import UserError
 from runtime.forms import PORTABLE
 from runtime.sessions import engine_for, engines, open_session
-from runtime.sessions.onnx import profile
+from runtime.sessions.onnx import OnnxSession, profile
 from tests import tiny
 from tests.calibration.quantise.drawn import network, node
 
@@ -41,6 +41,10 @@ def graph(path):
 
 @pytest.fixture(scope="module")
 def ranges(graph):
+    return ranges_of(graph)
+
+
+def ranges_of(graph):
     values = Probe(graph.model, graph.float_tensors).run_all(FRAME)
     return {name: Range(min(float(x.min()), 0), max(float(x.max()), 0))
             for name, x in zip(graph.float_tensors, values)}
@@ -153,6 +157,16 @@ def test_the_engine_computes_its_form_as_it_is_simulated(path, graph, ranges, en
     found, simulated, exact = session.run(FRAME), Simulated(model).run(FRAME), Simulated(graph.model).run(FRAME)
     assert np.abs(found - simulated).mean() < 0.01 * np.abs(exact).mean()
     assert np.abs(simulated - exact).mean() < 0.1 * np.abs(exact).mean()
+
+
+def test_onnxruntime_runs_what_a_matrix_product_hands_to_a_depthwise_convolution(frames):
+    graph, form = network(node("MatMul", "x m", "p"), node("Conv", "p w", "y", group=6), m=drawn(48, 12),
+                          w=drawn(6, 1, 3, 3)), engines()["openvino"].form
+    thresholds = ranges_of(graph)
+    plan = Plan(all_nodes(graph, form), form=form, channels=reaches(graph, thresholds, frames))
+    model = int8_from_float(graph, thresholds, plan)
+    found, simulated = OnnxSession(model.SerializeToString()).run(FRAME), Simulated(model).run(FRAME)
+    assert np.abs(found - simulated).mean() < 0.01 * np.abs(simulated).mean()
 
 
 def test_what_would_read_unsigned_integers_as_signed_refuses_them(path, graph, ranges):
