@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.conditions import health
 from benchmarks.sustained import WINDOW_S, Moment, run
+from runtime.turns import come_to_rest
 
 if TYPE_CHECKING:
     from runtime.artifact import Artifact
@@ -57,6 +58,7 @@ def engine_only(sessions: Sequence[Session], inputs: Sequence[Frame], frames: in
 
     share = max(frames // len(sessions), 1)
     threads = [threading.Thread(target=work, args=(session, share)) for session in sessions]
+    come_to_rest()
     clock = Clock()
     for thread in threads:
         thread.start()

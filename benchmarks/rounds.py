@@ -89,7 +89,7 @@ def take_turns(timings: Sequence[Timings], rule: Rule, kept: KeptRounds) -> None
     missing = range(rule.rounds - len(kept.values))
     for _ in cli.progress(missing, len(missing), "latency"):
         answers = {place: timings[place].worker.ask(queries=-(-rule.queries // rule.rounds),
-                                                    seconds=rule.seconds / rule.rounds)
+                                                    seconds=rule.seconds / rule.rounds, rest=True)
                    for place in order.sample(range(len(timings)), len(timings))}
         kept.add([answers[place] for place in range(len(timings))])
         for place, timed in enumerate(timings):

@@ -17,13 +17,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
-from time import perf_counter, process_time
+from time import process_time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.latency import engine_names
 from runtime import cli
 from runtime.errors import GateFailed, UserError
+from runtime.turns import turn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,12 +55,8 @@ class Contender:
 
     def take(self, frames: Sequence[Frame], count: int) -> None:
         """One turn."""
-        found = []
-        for number in range(count):
-            start = perf_counter()
-            self.run(frames[number % len(frames)])
-            found.append(1e3 * (perf_counter() - start))
-        self.times.append(found[1:])
+        which = cycle(frames)
+        self.times.append(turn(lambda: self.run(next(which)), count - 1))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 Both ends of the conversation are here, one JSON object per line: the child opens the artifact and says how long that
 took; then it answers each `{"queries": N, "seconds": S}` with the times of at least N queries that take at least S
-seconds, `{"warm": true}` once two windows in a row agree, and `{"frame": PNG}` with a mask. Empty lines say that the
-parent is still there. A query is one frame, alone: resized, run, and made into a mask at input size.
+seconds (with `"rest": true` once its threads no longer work), `{"warm": true}` once two windows in a row agree, and
+`{"frame": PNG}` with a mask. Empty lines say that the parent is still there. A query is one frame, alone: resized, run,
+and made into a mask at input size.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ def serve(arguments: dict[str, Any], requests: IO[str], say: Callable[[dict[str,
         request = json.loads(line)
         say(_masked(segmenter, request["frame"]) if "frame" in request else
             _warm_up(segmenter, frames) if request.get("warm") else
-            _queries(segmenter, frames, request["queries"], request["seconds"]))
+            _queries(segmenter, frames, request["queries"], request["seconds"], request.get("rest", False)))
 
 
 def _heard(requests: IO[str], silence_s: int) -> Iterator[str]:
@@ -214,10 +215,13 @@ def input_frames(size: tuple[int, int], folder: str | None) -> list[Frame]:
             for path in _chosen(Path(folder))]
 
 
-def _queries(segmenter: Segmenter, frames: list[Frame], queries: int, seconds: float) -> dict[str, Any]:
-    """Run for at least `queries` and `seconds`; times in ms of each and its stages; the machine meanwhile."""
+def _queries(segmenter: Segmenter, frames: list[Frame], queries: int, seconds: float,
+             rest: bool = False) -> dict[str, Any]:
+    """Run for at least `queries` and `seconds`; times in ms of each and its stages; the machine meanwhile. `rest` hands
+    the cores on: the answer waits until this process no longer works."""
     from benchmarks.conditions import health, load, snapshot
     from benchmarks.memory import peak_mb, resident_mb
+    from runtime.turns import come_to_rest
 
     total: list[float] = []
     stages: dict[str, list[float]] = {}
@@ -229,9 +233,12 @@ def _queries(segmenter: Segmenter, frames: list[Frame], queries: int, seconds: f
         total.append(1e3 * (perf_counter() - began))
         for stage, ms in result.stages_ms.items():
             stages.setdefault(stage, []).append(ms)
-    return {"total_ms": total, "stages_ms": stages, "processor_s": process_time() - processor,
-            "resident_mb": resident_mb(), "peak_mb": peak_mb(), "before": asdict(before),
-            "after": asdict(snapshot()), "health": health(), "load": load()}
+    found = {"total_ms": total, "stages_ms": stages, "processor_s": process_time() - processor,
+             "resident_mb": resident_mb(), "peak_mb": peak_mb(), "before": asdict(before),
+             "after": asdict(snapshot()), "health": health(), "load": load()}
+    if rest:
+        come_to_rest()
+    return found
 
 
 def _masked(segmenter: Segmenter, frame: str) -> dict[str, str]:

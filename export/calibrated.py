@@ -45,9 +45,9 @@ def record(chosen: Chosen, source: str) -> dict[str, Any]:
 def verdict(engine: str, before: Run, after: Run, frame: Frame) -> str:
     """Whether INT8 pays on this machine, both in turns; on the device, whose kernels are others, it may differ."""
     from calibration.judge.processor import this_processor
-    from calibration.judge.verdict import NOISE, ROUNDS, measure_speed
+    from calibration.judge.verdict import NOISE, ROUNDS, TURN, measure_speed
 
     *_, speed = measure_speed({(engine, "float32"): before, (engine, "int8"): after}, frame)
     paying = ("pays" if speed.ratio < 1 - NOISE else "costs" if speed.ratio > 1 + NOISE else "saves size only")
-    return (f"INT8 {paying} here: {speed.ratio:.2f} times float32's time ({ROUNDS} rounds in turns, "
+    return (f"INT8 {paying} here: {speed.ratio:.2f} times float32's time ({ROUNDS} rounds of {TURN} frames in turns, "
             f"{this_processor().describe()}); {engine}'s INT8 is made for Arm, where this may differ")

@@ -28,6 +28,7 @@ from runtime.channel import Policy
 from runtime.decode import Number, decoded, parsed, read
 from runtime.files import cache_folder, write_text
 from runtime.sessions import Session, engine_for, engines, open_session
+from runtime.turns import come_to_rest
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ def tune(artifact: Artifact, path: Path, engine: str | None = None, *, settings:
 def _rate(sessions: list[Session], x: np.ndarray, seconds: float) -> float:
     """Frames per second of all sessions together, each in a thread of its own."""
     counts = [0] * len(sessions)
+    come_to_rest()
     start = perf_counter()
 
     def work(index: int) -> None:

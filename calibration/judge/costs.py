@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import onnx
 from calibration.judge.intervals import Interval, ratio_interval
 from runtime.errors import UserError
 from runtime.sessions import engines, open_session
+from runtime.turns import turn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     from runtime.sessions import Session
 
 RUNS = 30
-FEWEST, MOST, ENOUGH_S, TURN = 8, 201, 20.0, 3
-"""Rounds of two files in turns, the first of which warms up; and frames in a row of each file."""
+FEWEST, MOST, ENOUGH_S, TURN = 8, 200, 20.0, 3
+"""Rounds of two files in turns, and frames in a row of each file."""
 GRAPHS = "onnx"
 """The format of the files that are measured here."""
 
@@ -122,8 +124,7 @@ def price(graph: FloatGraph, model: onnx.ModelProto, engine: str, frame: npt.NDA
 def whole_ms(artifact: Artifact, model: onnx.ModelProto, engine: str, frame: npt.NDArray[np.uint8]) -> float:
     """Median milliseconds of a frame, without a profiler."""
     with _opened(artifact, model, engine) as session:
-        times = [_ms(session, frame) for _ in range(RUNS)]
-    return statistics.median(times[RUNS // 4:])
+        return statistics.median(turn(partial(session.run, frame), RUNS))
 
 
 def ratio_in_turns(artifact: Artifact, one: onnx.ModelProto, other: onnx.ModelProto, engine: str,
@@ -133,9 +134,8 @@ def ratio_in_turns(artifact: Artifact, one: onnx.ModelProto, other: onnx.ModelPr
     with _opened(artifact, one, engine) as first, _opened(artifact, other, engine) as second:
         end = time.perf_counter() + ENOUGH_S
         while len(rounds) < FEWEST or (len(rounds) < MOST and time.perf_counter() < end):
-            rounds.append([[_ms(session, frame) for _ in range(TURN)] for session in (first, second)])
-    _, *warm = rounds
-    return ratio_interval([a for a, _ in warm], [b for _, b in warm], paired=True)
+            rounds.append([turn(partial(session.run, frame), TURN) for session in (first, second)])
+    return ratio_interval([a for a, _ in rounds], [b for _, b in rounds], paired=True)
 
 
 @contextmanager
@@ -145,9 +145,3 @@ def _opened(artifact: Artifact, model: onnx.ModelProto, engine: str) -> Iterator
         onnx.save_model(model, path)
         with closing(open_session(artifact, path, engine=engine)) as session:
             yield session
-
-
-def _ms(session: Session, frame: npt.NDArray[np.uint8]) -> float:
-    start = time.perf_counter()
-    session.run(frame)
-    return 1e3 * (time.perf_counter() - start)

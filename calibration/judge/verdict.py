@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from calibration.judge.engines import Simulated
+from calibration.judge.intervals import median
 from calibration.judge.measure import Judge, Score
 from calibration.judge.processor import Processor, this_processor
 from calibration.quantise.quantize import Plan, int8_from_float
@@ -28,9 +29,11 @@ from runtime.artifact import Artifact
 from runtime.cli import progress
 from runtime.sessions import engines, open_session, readers
 from runtime.sessions.onnx import library
+from runtime.turns import turn
 
-ROUNDS = 30
-"""Interleaved rounds: every engine runs once in each, so that load from other processes affects all of them alike."""
+ROUNDS, TURN = 10, 3
+"""Every engine takes its turn in each round, so that load from other processes affects all of them alike; and frames in
+a turn."""
 
 NOISE = 0.05
 """Ratios closer to 1 than this are called equal."""
@@ -76,7 +79,7 @@ def verdict(wanted: CalibrationRequest, outcome: CalibrationResult) -> str:
                                          ("int8", outcome.artifact, outcome.path)):
                 runs[title, kind] = stack.enter_context(closing(open_session(artifact, path, engine=name))).run
         speeds = measure_speed(runs, frame)
-    rows += ["", f"{'':<30}{'ms':>7}  against float32 on the same engine ({ROUNDS} interleaved rounds)"]
+    rows += ["", f"{'':<30}{'ms':>7}  against float32 on the same engine ({ROUNDS} rounds of {TURN} frames in turns)"]
     rows += [f"{f'{s.engine}, {s.kind}':<30}{s.median_ms:>7.1f}  {s.ratio:.2f}x" for s in speeds]
     rows += [f"{entry.title}, either file: not measured, {why}" for name, entry in engines().items()
              if name in readers(outcome.artifact.target) and (why := entry.hindrance())]
@@ -147,17 +150,14 @@ def fusion(path: Path) -> OrtFusion:
 
 def measure_speed(runs: Mapping[tuple[str, str], Run], frame: npt.NDArray[np.uint8],
                   rounds: int = ROUNDS) -> list[Speed]:
-    """Time all in turn, after one unmeasured round."""
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
-    for number in progress(range(rounds + 1), rounds + 1, "speed"):
+    """Time all in turns."""
+    times: dict[tuple[str, str], list[list[float]]] = {key: [] for key in runs}
+    for _ in progress(range(rounds), rounds, "speed"):
         for key, run in runs.items():
-            start = time.perf_counter()
-            run(frame)
-            if number:
-                times[key].append(1e3 * (time.perf_counter() - start))
-    return [Speed(engine, kind, statistics.median(ms),
-                  statistics.median(a / b for a, b in zip(ms, times[engine, "float32"])))
-            for (engine, kind), ms in times.items()]
+            times[key].append(turn(partial(run, frame), TURN))
+    return [Speed(engine, kind, median(taken), statistics.median(
+                statistics.median(a) / statistics.median(b) for a, b in zip(taken, times[engine, "float32"])))
+            for (engine, kind), taken in times.items()]
 
 
 def able(artifact: Artifact) -> dict[str, str]:

@@ -52,10 +52,14 @@ def test_every_layer_has_its_time_in_float_and_in_int8(graph, engine):
 
 def test_two_graphs_are_timed_in_turns_and_a_slower_one_says_so(monkeypatch, tmp_path):
     path = tiny.artifact(tmp_path)
-    took = {"one": 3.0, "other": 6.0}
-    names = iter(took)
-    monkeypatch.setattr(costs, "open_session", lambda *_, **__: StringIO(next(names)))
-    monkeypatch.setattr(costs, "_ms", lambda session, frame: took[session.getvalue()])
+
+    class Opened(StringIO):
+        def run(self, frame):
+            return self.getvalue()
+
+    names, took = iter(("one", "other")), {"one": 3.0, "other": 6.0}
+    monkeypatch.setattr(costs, "open_session", lambda *_, **__: Opened(next(names)))
+    monkeypatch.setattr(costs, "turn", lambda run, count: [took[run()]] * count)
     ratio, low, high = costs.ratio_in_turns(open_artifact(path)[0], load_onnx(path), load_onnx(path), "onnx", FRAME)
     assert ratio == low == high == 2
 
