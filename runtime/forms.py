@@ -31,7 +31,9 @@ class Form:
             that, an activation function right behind a convolution sees the sums as they are.
         channels: whether what a depthwise convolution reads has a scale for each channel. It adds up no two of them, so
             that the scales can be taken out of its sums; an engine that does not do that computes it in float.
-        first: whether the convolution that reads the frame is an integer. Three channels fill no vector of bytes.
+        first: whether the convolution that reads the frame, and a depthwise one right behind it, are integers. Three
+            channels fill no vector of bytes, and one scale for all channels of the second costs LR-ASPP more than all
+            other layers together.
         tables: whether hard-swish, hard-sigmoid and the ReLU of a sum are written as what an engine without integers
             for them computes on bytes all the same, by a table or a limit.
         vector: channels that a depthwise convolution takes at once. Others are padded with zeros to a multiple; where
@@ -54,7 +56,7 @@ class Form:
         return self.integers == "unsigned" and (self.zero_points != "never" or lowest >= 0)
 
 
-PORTABLE = Form("signed", INTEGER_OPS - {"Concat"}, outputs=True)
+PORTABLE = Form("signed", INTEGER_OPS - {"Concat"}, outputs=True, first=False)
 """What every engine reads: TensorRT and Core ML have no zero-points, and ONNX Runtime fuses nothing whose output is
 float. OpenVINO keeps 92 % of DFANet's pixels where joins are signed integers, and 99 % where they are not; ONNX Runtime
 the same in either, in the same time."""

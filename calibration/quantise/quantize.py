@@ -69,8 +69,18 @@ def all_nodes(graph: FloatGraph, form: Form = PORTABLE) -> frozenset[str]:
     """Every node that the form makes an integer, but for the addition of the logits: no engine gains by it, and 8 bits
     of logits would decide ties by class number."""
     return frozenset(layer.node for layer in graph.layers if layer.op in form.operators
-                     and (form.first or layer.role != FIRST) and _has_kernel(graph, layer, form.vector)
+                     and (form.first or not _is_first(graph, layer)) and _has_kernel(graph, layer, form.vector)
                      and not (layer.op != "Conv" and graph.reaches_output(graph.nodes[layer.node])))
+
+
+def _is_first(graph: FloatGraph, layer: Layer) -> bool:
+    """Whether a convolution reads the frame, or is a depthwise one that reads the activation function of such a one."""
+    if layer.role != DEPTHWISE:
+        return layer.role == FIRST and layer.op == "Conv"
+    before = graph.producer.get(graph.nodes[layer.node].input[0])
+    while before is not None and not has_weights(before) and len(graph.activations(before)) == 1:
+        before = graph.producer.get(before.input[0])
+    return before is not None and graph.by_node[before.name].role == FIRST
 
 
 def _has_kernel(graph: FloatGraph, layer: Layer, vector: int) -> bool:

@@ -60,7 +60,8 @@ def test_the_command_writes_an_artifact_that_the_runtime_opens(engine, labelled,
     artifact, path = open_artifact(tmp_path / "tiny-32x48-int8.onnx")
     assert artifact.precision == "int8"
     assert artifact.calibration["frames"] == 32
-    assert artifact.calibration["int8_macs"] == 1
+    first, others = 16 * 24 * 8 * 27, 8 * 12 * 16 * 72 + 16 * 16 + 8 * 12 * 16 * 11
+    assert artifact.calibration["int8_macs"] == pytest.approx(others / (first + others))
     assert len(artifact.calibration["fingerprint"]) == 64
     assert [check.step.split(" vs")[0] for check in artifact.verification[-3:]] == [
         "int8 simulated in float", "int8 in ONNX Runtime's integer kernels",
@@ -70,7 +71,7 @@ def test_the_command_writes_an_artifact_that_the_runtime_opens(engine, labelled,
     with Segmenter.open(path) as segment:
         assert segment(drawn_frame((40, 60), 0)).mask.shape == (40, 60)
     assert lint_main([str(path)]) == 0
-    assert "100.0% of MACs in INT8" in capsys.readouterr().out
+    assert "60.6% of MACs in INT8" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", [name for name, engine in engines().items() if engine.form != PORTABLE])
@@ -193,7 +194,7 @@ def test_an_impossible_budget_fails_and_writes_nothing(engine, labelled, tmp_pat
 def test_sensitivity_names_every_layer_and_resumes(engine, data, tmp_path, capsys, monkeypatch):
     assert run(engine, data, tmp_path, "--sensitivity") == 0
     report = json.loads((tmp_path / "tiny-32x48-int8.sensitivity.json").read_text())
-    assert {row["layer"]["role"] for row in report["rows"]} >= {"first convolution", "SE gate", "classifier",
+    assert {row["layer"]["role"] for row in report["rows"]} >= {"convolution", "SE gate", "classifier",
                                                                 "hard-swish", "hard-sigmoid"}
     assert (tmp_path / "tiny-32x48-int8.sensitivity.svg").read_text().startswith("<svg")
     assert "% of pixels change class when all layers are INT8" in capsys.readouterr().out

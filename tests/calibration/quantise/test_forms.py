@@ -111,10 +111,11 @@ def drawn(*shape):
 
 
 TO_RELU = node("Relu", "d", "y")
+DEEP = network(node("Conv", "x v", "h"), node("Conv", "h w", "d", group=6), TO_RELU,
+               v=drawn(6, 6, 1, 1), w=drawn(6, 1, 3, 3))
 KERNELS = {
-    "whole vectors of a depthwise convolution": (True, 3, network(
-        node("Conv", "x w", "d", group=6), TO_RELU, w=drawn(6, 1, 3, 3))),
-    "a vector and a half": (False, 4, network(node("Conv", "x w", "d", group=6), TO_RELU, w=drawn(6, 1, 3, 3))),
+    "whole vectors of a depthwise convolution": (True, 3, DEEP),
+    "a vector and a half": (False, 4, DEEP),
     "groups of two channels": (False, 3, network(node("Conv", "x w", "d", group=3), TO_RELU, w=drawn(6, 2, 1, 1))),
     "the same, where no vector is asked for": (True, 1, network(
         node("Conv", "x w", "d", group=3), TO_RELU, w=drawn(6, 2, 1, 1))),
@@ -128,6 +129,23 @@ KERNELS = {
 def test_what_an_engine_has_no_integers_for_or_slow_ones_stays_in_float(what):
     fast, vector, graph = KERNELS[what]
     assert ("d" in all_nodes(graph, dataclasses.replace(PORTABLE, vector=vector))) == fast
+
+
+FIRST = {
+    "a depthwise one behind it": ("d", network(node("HardSwish", "ya", "h"), node("Conv", "h w", "d", group=6), TO_RELU,
+                                               w=drawn(6, 1, 3, 3))),
+    "a depthwise one further on": ("", DEEP),
+    "a depthwise one of a sum": ("", network(
+        node("Add", "ya x", "h"), node("Conv", "h w", "d", group=6), TO_RELU, w=drawn(6, 1, 3, 3))),
+    "another one behind it": ("", network(node("Conv", "x w", "d"), TO_RELU, w=drawn(6, 6, 1, 1))),
+}
+
+
+@pytest.mark.parametrize("what", FIRST)
+def test_the_first_convolution_takes_a_depthwise_one_behind_it_into_float(what):
+    behind, graph = FIRST[what]
+    with_them, without = (all_nodes(graph, dataclasses.replace(PORTABLE, first=first)) for first in (True, False))
+    assert with_them - without == {"a", behind} - {""}
 
 
 @pytest.mark.parametrize("engine", OWN)

@@ -31,7 +31,7 @@ def test_onnx_runtime_fuses_convolutions_into_integer_kernels(path):
     assert found.float_convolutions <= 1  # the classifier, whose logits stay float, where a kernel needs INT8 outputs
 
 
-def test_openvino_runs_every_convolution_in_int8(path):
+def test_openvino_runs_every_convolution_but_the_first_in_int8(path):
     openvino = pytest.importorskip("openvino")
     operations = openvino.Core().compile_model(os.fspath(path), "CPU").get_runtime_model().get_ops()
 
@@ -41,8 +41,9 @@ def test_openvino_runs_every_convolution_in_int8(path):
 
     precisions = Counter(text(operation, "runtimePrecision") for operation in operations
                          if text(operation, "layerType") == "Convolution")
-    assert sum(precisions.values()) == 4
+    assert precisions.pop("f32") == 1
     assert set(precisions) <= {"i8", "u8"}
+    assert sum(precisions.values()) == 3
 
 
 def test_tensorrt_rtx_builds_it_without_a_gpu(path):

@@ -15,6 +15,7 @@ from calibration.quantise.ranges import collect
 from calibration.quantise.rounding import patches, rounded, search
 from calibration.quantise.thresholds import Range, choose
 from calibration.source import load_onnx
+from runtime.forms import PORTABLE
 from runtime.sessions import engines
 from tests import tiny
 
@@ -159,7 +160,7 @@ def test_the_rounding_search_changes_the_output_less_than_rounding_to_the_neares
 
 def test_layers_with_too_many_weights_for_each_output_are_left_to_the_nearest_integer(
         graph, frames, thresholds, monkeypatch):
-    plan = Plan(all_nodes(graph))
+    plan = Plan(all_nodes(graph, dataclasses.replace(PORTABLE, first=True)))
     assert len(rounded(graph, thresholds, plan, frames).weights) == 4
     monkeypatch.setattr(rounding, "INPUTS", 27)
     assert {len(weights) for weights in rounded(graph, thresholds, plan, frames).weights.values()} == {8, 16, 11}
