@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from export.coreml.reference import Evaluator, MilProgram
+    from export.coreml.reference.read import Operation
     from export.coreml.reference.session import ReferenceSession
     from runtime.preprocess import Preprocess
 
@@ -79,7 +80,7 @@ def compressed(model: Any, precision: str, session: ReferenceSession, preprocess
     digest = hashlib.sha256()
     for path in calibration:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return quantised_weights(quantised_activations(model, ranges)), {
+    return quantised_weights(quantised_activations(model, ranges, leading(session.evaluator.program))), {
         "frames": len(calibration), "sha256": digest.hexdigest(),
         "method": f"percentile {100 * SHARE:.2f} of each frame, widest over all frames, symmetric INT8",
         "source": "reference evaluator on the saved float16 program"}
@@ -159,19 +160,44 @@ def _shared_in_concats(program: MilProgram, ranges: Mapping[str, Range]) -> dict
     return shared
 
 
-def quantised_activations(model: Any, ranges: Mapping[str, Range]) -> Any:
+def leading(program: MilProgram) -> list[str]:
+    """The convolution that reads the frame, and a depthwise one that reads its activation function; by what they write.
+    `runtime.forms` says why both stay in float."""
+    written = {name for op in program.operations if op.kind != "const" for name, _ in op.outputs}
+    first, behind = list[str](), set[str]()
+    for op in program.operations:
+        read = {name for argument in op.arguments.values() for name in argument if isinstance(name, str)} & written
+        results = {name for name, _ in op.outputs}
+        if op.kind == "conv" and not first:
+            first, behind = sorted(results), results
+        elif op.kind == "conv" and read <= behind and _is_depthwise(program, op):
+            first += sorted(results)
+        elif op.kind not in ("conv", "linear", "matmul") and read and read <= behind:
+            behind = behind | results
+    return first
+
+
+def _is_depthwise(program: MilProgram, op: Operation) -> bool:
+    shapes = {name: kind.shape for each in program.operations for name, kind in each.outputs}
+    weight = shapes[op.arguments["weight"][0]]
+    return weight[1] == 1 and weight[0] != 1
+
+
+def quantised_activations(model: Any, ranges: Mapping[str, Range], spared: Sequence[str] = ()) -> Any:
     """Put symmetric INT8 quantise/dequantise pairs around convolutions, poolings, linear layers and additions.
 
     Args:
         model: float MLModel, not changed.
         ranges: of all its tensors.
+        spared: operations that stay in float, by what they write.
 
     Raises:
         UserError: this coremltools has no seam for ranges, or ignores it.
     """
     import coremltools.optimize.coreml as cto
 
-    config = cto.OptimizationConfig(global_config=cto.OpLinearQuantizerConfig(mode="linear_symmetric"))
+    config = cto.OptimizationConfig(global_config=cto.OpLinearQuantizerConfig(mode="linear_symmetric"),
+                                    op_name_configs=dict.fromkeys(spared))
     with _ranges_given(ranges):
         return cto.linear_quantize_activations(model, config, [{}])
 

@@ -205,6 +205,30 @@ def test_activation_scales_in_the_package_are_our_ranges_by_127(tmp_path, photos
         assert scales[name] * 127 == pytest.approx(known[name], rel=2e-3)  # float16
 
 
+    by_output = {name: op for op in program.operations for name, _ in op.outputs}
+    first, *others = [by_output[op.arguments["x"][0]].kind for op in program.operations if op.kind == "conv"]
+    assert first != "dequantize"  # which stays in float
+    assert set(others) == {"dequantize"}
+
+
+def written(kind: str, name: str, *read: str, weight: tuple[int, ...] = ()) -> tuple[Operation, ...]:
+    given = {str(i): (each,) for i, each in enumerate(read)} | ({"weight": (f"{name}_w",)} if weight else {})
+    constant = Operation("const", {}, ((f"{name}_w", TensorType("FLOAT16", weight)),))
+    return (*([constant] if weight else []), Operation(kind, given, ((name, TensorType("FLOAT16", (1, 8, 4, 4))),)))
+
+
+@pytest.mark.parametrize(("behind", "weight", "found"), [
+    (written("sigmoid_hard", "g", "a") + written("mul", "x", "a", "g"), (8, 1, 3, 3), ["a", "d"]),
+    (written("relu", "x", "a"), (8, 8, 3, 3), ["a"]),
+    (written("conv", "p", "a", weight=(8, 8, 1, 1)) + written("relu", "x", "p"), (8, 1, 3, 3), ["a"]),
+    (written("add", "x", "a", "image"), (8, 1, 3, 3), ["a"]),
+])
+def test_the_first_convolution_and_a_depthwise_one_right_behind_it_lead(behind, weight, found):
+    first, last = written("conv", "a", "image", weight=(8, 3, 3, 3)), written("conv", "d", "x", weight=weight)
+    operations = (*written("cast", "image", "frame"), *first, *behind, *last)
+    assert coreml_quantize.leading(MilProgram({}, (), operations, "CoreML7", None)) == found
+
+
 def add(name: str, *inputs: str, kind: str = "concat") -> Operation:
     return Operation(kind, {"values": inputs} if kind == "concat" else {"x": (inputs[0],)},
                      ((name, TensorType("FLOAT16", (1,))),))
