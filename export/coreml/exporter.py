@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.calibrated import calibration_frames
 from export.difference import Trace
 from export.quiet import quiet, refusing
 from export.reference import torch_verifier
@@ -20,6 +21,7 @@ from runtime.artifact import OutputKind
 from runtime.errors import GateFailed, MissingLibrary, UserError
 
 if TYPE_CHECKING:
+    from calibration.data.coverage import Chosen
     from export.coreml.reference.session import ReferenceSession
     from export.request import Request
     from export.verify import Verifier
@@ -60,11 +62,11 @@ def exported(job: Job, options: CoremlOptions) -> Path:
     """
     from export.accuracy import within_budget
     from export.coreml.package import CPU_ONLY, finished, planned, save
-    from export.coreml.quantize import calibration_frames, compressed
+    from export.coreml.quantize import compressed
     from runtime.artifact import publish, size_mb
 
     wanted, say = job.request, job.say
-    frames_to_calibrate = calibration_frames(*_calibration(job, options)) if wanted.precision == "int8" else []
+    chosen = _calibration(job, options) if wanted.precision == "int8" else None
     verifier = torch_verifier(wanted, job.frames)
     artifact = planned(wanted, options.system, options.image)
     base = "fp32" if wanted.precision == "fp32" else "fp16"
@@ -80,7 +82,7 @@ def exported(job: Job, options: CoremlOptions) -> Path:
         model = model_from_torch(wanted, options)
         package, session = verified(f"{base} vs torch", model, FP32 if base == "fp32" else FP16)
         if wanted.precision != base:
-            model, record = compressed(model, wanted.precision, session, wanted.spec.preprocess, frames_to_calibrate)
+            model, record = compressed(model, wanted.precision, session, chosen)
             artifact = dataclasses.replace(artifact, calibration=record)
             package, session = verified(f"{wanted.precision} vs torch", model, Gate(agreement=LOSSY_AGREEMENT))
         artifact = dataclasses.replace(finished(artifact, session.evaluator.program, package),
@@ -92,11 +94,11 @@ def exported(job: Job, options: CoremlOptions) -> Path:
     return job.out / artifact.file
 
 
-def _calibration(job: Job, options: CoremlOptions) -> tuple[Path | None, bool]:
+def _calibration(job: Job, options: CoremlOptions) -> Chosen:
     if options.system == "iOS16":
         raise UserError("--precision int8 quantises activations, which Core ML has from iOS17 on; --target iOS16 was "
                         "asked for", try_="--precision w8, or --target iOS17")
-    return job.calibration, job.allow_few
+    return calibration_frames(job)
 
 
 def model_from_torch(wanted: Request, options: CoremlOptions) -> Any:

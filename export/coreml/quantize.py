@@ -1,21 +1,23 @@
 """Smaller Core ML packages: INT8 activations and weights, INT8 weights alone, palettes of 16 or 64 values.
 
-coremltools calibrates activations by running the model through Core ML, on a Mac only. Here the ranges come from the
-reference evaluator, which sees the program's own tensors, and enter coremltools through the one seam in this file
-(`_ranges_given`). That is also the better source: coremltools 9.0 keeps the range of the last frame alone, because
-`_update_tensor_range` overwrites before it compares.
+coremltools calibrates activations by running the model through Core ML, on a Mac only. Here the tensors come from the
+reference evaluator, which sees the program's own, their ranges from `calibration.quantise`, as for every other engine,
+and they enter coremltools through the one seam in this file (`_ranges_given`). That is also the better source:
+coremltools 9.0 keeps the range of the last frame alone, because `_update_tensor_range` overwrites before it compares.
+
+Joins stay in float, as coremltools gives all that is joined one range, and along chains of joins all of them: beside
+what reaches 1000 in DFANet A, nothing was left of a map that ends at 11 (52.6 % of pixels kept their class).
 
 Weights need no data, and coremltools' public functions.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.cli import progress
@@ -24,15 +26,12 @@ from runtime.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from calibration.data.coverage import Chosen
     from export.coreml.reference import Evaluator, MilProgram
     from export.coreml.reference.read import Operation
     from export.coreml.reference.session import ReferenceSession
-    from runtime.preprocess import Preprocess
 
 Range = tuple[float, float]
-
-SHARE = 0.9999
-"""Share of a tensor's values, on each side, that a frame's range must hold; the outermost 0.01 % are cut off."""
 
 SMALLEST = 1e-4
 """Half-width below which a range is widened: float16 has no scale for less, and coremltools refuses a scale of 0."""
@@ -42,67 +41,43 @@ LARGEST = 65504.0
 
 QUANTISED = {"conv", "linear", "add", "avg_pool", "max_pool", "concat",
              "relu", "relu6", "leaky_relu", "tanh", "scaled_tanh", "sigmoid"}
-"""Operations whose inputs and results coremltools quantises (its prefix and suffix passes), or whose ranges it ties."""
+"""Operations whose inputs and results coremltools quantises (its prefix and suffix passes) unless it is told not to."""
+
+UNEVEN = 8
+"""How many times as far as another one of the joined maps may reach before what reads the join stays in float."""
 
 MIN_WEIGHTS = 512
 """Smaller weight tensors stay float: a scale or palette each would cost more than it saves."""
-
-FEW = 32
-"""Calibration frames below which ranges are mostly chance; a larger folder is sampled evenly down to it."""
 
 SEAM = ("coremltools.optimize.coreml._post_training_quantization", "_get_activation_calibration_stats")
 SEAM_PARAMETERS = ["fpmodel", "sample_data", "calibration_op_group_size"]
 TESTED = "9.0"
 
 
-def compressed(model: Any, precision: str, session: ReferenceSession, preprocess: Preprocess,
-               calibration: Sequence[Path]) -> tuple[Any, dict[str, Any]]:
+def compressed(model: Any, precision: str, session: ReferenceSession,
+               calibration: Chosen | None) -> tuple[Any, dict[str, Any]]:
     """A float16 model made smaller.
 
     Args:
         model: MLModel, not changed.
         precision: "int8", "w8", "palette4" or "palette6".
         session: the same model as saved, in the evaluator.
-        preprocess: brings calibration frames to size.
-        calibration: images for "int8"; unused otherwise.
+        calibration: frames for "int8"; None otherwise.
 
     Returns:
         The model, and the record of its calibration (empty where there was none).
     """
+    from export.calibrated import record
+
     if precision.startswith("palette"):
         return palettised_weights(model, int(precision.removeprefix("palette"))), {}
-    if precision == "w8":
+    if calibration is None:
         return quantised_weights(model), {}
-    from runtime.video import read_image
-
-    ranges = activation_ranges(session.evaluator, (session.inputs(preprocess(read_image(path)))
-                                                   for path in progress(calibration, len(calibration), "calibrating")))
-    digest = hashlib.sha256()
-    for path in calibration:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return quantised_weights(quantised_activations(model, ranges, leading(session.evaluator.program))), {
-        "frames": len(calibration), "sha256": digest.hexdigest(),
-        "method": f"percentile {100 * SHARE:.2f} of each frame, widest over all frames, symmetric INT8",
-        "source": "reference evaluator on the saved float16 program"}
-
-
-def calibration_frames(folder: Path | None, allow_few: bool) -> list[Path]:
-    """The images that INT8 is calibrated with.
-
-    Raises:
-        UserError: no folder, no images, or fewer than `FEW` of them without `allow_few`.
-    """
-    from calibration.data.frames import evenly_spaced
-    from runtime.video import image_paths
-
-    if folder is None:
-        raise UserError("--precision int8 needs frames to learn the activations' ranges from; expected --calibration",
-                        try_="--calibration DIR with a few dozen photos of the scene, or --precision w8")
-    paths = image_paths(folder)
-    if len(paths) < FEW and not allow_few:
-        raise UserError(f"{folder} holds {len(paths)} images; expected {FEW} or more, as ranges from so few are "
-                        "mostly chance", try_="--allow-few, if there are no more")
-    return evenly_spaced(paths, FEW)
+    count = len(calibration.paths)
+    ranges = activation_ranges(session.evaluator, (
+        session.inputs(calibration.read(i)) for i in progress(range(count), count, "calibrating")))
+    return (quantised_weights(quantised_activations(model, ranges, spared(session.evaluator.program, ranges))),
+            record(calibration, "the float16 program's own tensors in the reference evaluator"))
 
 
 def activation_ranges(evaluator: Evaluator, inputs: Iterable[Mapping[str, Any]]) -> dict[str, Range]:
@@ -113,29 +88,34 @@ def activation_ranges(evaluator: Evaluator, inputs: Iterable[Mapping[str, Any]])
         inputs: one mapping per calibration frame, as the evaluator takes it.
 
     Returns:
-        Name → (low, high): per frame the values that enclose `SHARE` of the tensor on either side, over all frames the
-        widest. Tensors that meet in a concat share theirs, so that the integers can be copied.
+        Name → (low, high), as `calibration.quantise.thresholds` cuts it.
+
+    Raises:
+        UserError: a tensor holds NaN or infinity on a frame.
     """
-    ranges: dict[str, Range] = {}
+    import numpy as np
+
+    from calibration.quantise.ranges import Magnitudes
+    from calibration.quantise.thresholds import choose
+    from export.calibrated import METHOD
+
+    seen = defaultdict[str, Magnitudes](Magnitudes.empty)
     wanted = {name for op in evaluator.program.operations if op.kind in QUANTISED
               for name in [*(n for argument in op.arguments.values() for n in argument), *(n for n, _ in op.outputs)]
               if isinstance(name, str)}
 
     def look(name: str, value: torch.Tensor) -> None:
-        if name in wanted:
-            low, high = ranges.get(name, (float("inf"), float("-inf")))
-            ranges[name] = min(low, -_upper(-value)), max(high, _upper(value))
+        if name not in wanted:
+            return
+        values = value.numpy().astype(np.float32)
+        if not np.isfinite(values).all():
+            raise UserError(f"{name} holds NaN or infinity on a calibration frame; expected activations that are "
+                            "finite in float16", try_="--precision w8, or a look at the images")
+        seen[name].add(values)
 
     for frame in inputs:
         evaluator(frame, observe=look)
-    return {name: _usable(*found) for name, found in _shared_in_concats(evaluator.program, ranges).items()}
-
-
-def _upper(value: torch.Tensor) -> float:
-    """The value that `SHARE` of the elements do not exceed."""
-    flat = value.reshape(-1)
-    above = max(int(flat.numel() * (1 - SHARE)), 1)
-    return float(flat.topk(above).values[-1])
+    return {name: _usable(*found) for name, found in choose(METHOD, seen).items()}
 
 
 def _usable(low: float, high: float) -> Range:
@@ -145,36 +125,35 @@ def _usable(low: float, high: float) -> Range:
     return max(low, -LARGEST), min(high, LARGEST)
 
 
-def _shared_in_concats(program: MilProgram, ranges: Mapping[str, Range]) -> dict[str, Range]:
-    groups: list[set[str]] = []
-    for op in program.operations:
-        if op.kind == "concat":
-            group = {n for n in op.arguments["values"] if isinstance(n, str)} | {name for name, _ in op.outputs}
-            touching = [g for g in groups if g & group]
-            groups = [g for g in groups if not g & group] + [group.union(*touching)]
-    shared = dict(ranges)
-    for group in groups:
-        known = [ranges[name] for name in group if name in ranges]
-        for name in group & ranges.keys():
-            shared[name] = min(low for low, _ in known), max(high for _, high in known)
-    return shared
+def spared(program: MilProgram, ranges: Mapping[str, Range]) -> list[str]:
+    """The operations that stay in float although coremltools has integers for them, by what they write.
+
+    These are the convolution that reads the frame and a depthwise one right behind it, where there is one
+    (`runtime.forms` says why), and what reads a join of maps of very different ranges, as one scale for all leaves
+    nothing of the smaller ones.
+    """
+    first = next(([name for name, _ in op.outputs] for op in program.operations if op.kind == "conv"), [])
+    second = [op for op in _reading(program, first, wholly=True) if op.kind == "conv" and _is_depthwise(program, op)]
+    reach = {name: max(map(abs, found)) for name, found in ranges.items()}
+    joins = [op.outputs[0][0] for op in program.operations if op.kind == "concat"
+             and (joined := [reach[name] for name in op.arguments["values"] if name in reach])
+             and max(joined) > UNEVEN * min(joined)]
+    readers = [op for op in _reading(program, joins) if op.kind in QUANTISED]
+    return [*(first if second else []), *(name for op in (*second, *readers) for name, _ in op.outputs)]
 
 
-def leading(program: MilProgram) -> list[str]:
-    """The convolution that reads the frame, and a depthwise one that reads its activation function; by what they write.
-    `runtime.forms` says why both stay in float."""
+def _reading(program: MilProgram, names: Sequence[str], wholly: bool = False) -> list[Operation]:
+    """Convolutions and products that read one of the tensors, or what other operations make of it, and these others;
+    `wholly` those that read nothing else."""
     written = {name for op in program.operations if op.kind != "const" for name, _ in op.outputs}
-    first, behind = list[str](), set[str]()
+    reached, found = set(names), []
     for op in program.operations:
         read = {name for argument in op.arguments.values() for name in argument if isinstance(name, str)} & written
-        results = {name for name, _ in op.outputs}
-        if op.kind == "conv" and not first:
-            first, behind = sorted(results), results
-        elif op.kind == "conv" and read <= behind and _is_depthwise(program, op):
-            first += sorted(results)
-        elif op.kind not in ("conv", "linear", "matmul") and read and read <= behind:
-            behind = behind | results
-    return first
+        if read and (read <= reached if wholly else read & reached):
+            found.append(op)
+            if op.kind not in ("conv", "linear", "matmul"):
+                reached |= {name for name, _ in op.outputs}
+    return found
 
 
 def _is_depthwise(program: MilProgram, op: Operation) -> bool:
@@ -183,13 +162,14 @@ def _is_depthwise(program: MilProgram, op: Operation) -> bool:
     return weight[1] == 1 and weight[0] != 1
 
 
-def quantised_activations(model: Any, ranges: Mapping[str, Range], spared: Sequence[str] = ()) -> Any:
-    """Put symmetric INT8 quantise/dequantise pairs around convolutions, poolings, linear layers and additions.
+def quantised_activations(model: Any, ranges: Mapping[str, Range], in_float: Sequence[str] = ()) -> Any:
+    """Put symmetric INT8 quantise/dequantise pairs around convolutions, poolings, linear layers and additions, but not
+    around joins.
 
     Args:
         model: float MLModel, not changed.
         ranges: of all its tensors.
-        spared: operations that stay in float, by what they write.
+        in_float: operations that stay in float, by what they write.
 
     Raises:
         UserError: this coremltools has no seam for ranges, or ignores it.
@@ -197,7 +177,7 @@ def quantised_activations(model: Any, ranges: Mapping[str, Range], spared: Seque
     import coremltools.optimize.coreml as cto
 
     config = cto.OptimizationConfig(global_config=cto.OpLinearQuantizerConfig(mode="linear_symmetric"),
-                                    op_name_configs=dict.fromkeys(spared))
+                                    op_name_configs=dict.fromkeys(in_float), op_type_configs={"concat": None})
     with _ranges_given(ranges):
         return cto.linear_quantize_activations(model, config, [{}])
 
