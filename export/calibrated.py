@@ -45,7 +45,8 @@ def record(chosen: Chosen, source: str) -> dict[str, Any]:
 def verdict(engine: str, before: Run, after: Run, frame: Frame) -> str:
     """Whether INT8 pays on this machine, both in turns; on the device, whose kernels are others, it may differ."""
     from calibration.judge.processor import this_processor
-    from calibration.judge.verdict import NOISE, ROUNDS, TURN, measure_speed
+    from calibration.judge.verdict import NOISE, ROUNDS, measure_speed
+    from runtime.turns import TURN
 
     *_, speed = measure_speed({(engine, "float32"): before, (engine, "int8"): after}, frame)
     paying = ("pays" if speed.ratio < 1 - NOISE else "costs" if speed.ratio > 1 + NOISE else "saves size only")

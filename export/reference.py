@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,15 +39,11 @@ def torch_verifier(wanted: Request, folder: Path | None) -> Verifier:
                 return module(torch.from_numpy(frame)).numpy()
         return run
 
-    @cache
-    def neighbour() -> Callable[[Frame], Any]:
-        return runner(with_neighbouring_weights(wanted.network))
-
     return Verifier(verification_frames(wanted.spec.preprocess, folder, dynamic_multiple=wanted.spec.multiple
                                         if wanted.dynamic else 0),
                     runner(wanted.network), runner(wanted.control), to_classes(wanted),
                     () if isinstance(wanted.network, OnnxNetwork) else torch_traces(wanted),
-                    lambda frame: neighbour()(frame))
+                    lambda: runner(with_neighbouring_weights(wanted.network)))
 
 
 def with_neighbouring_weights(network: nn.Module) -> nn.Module:

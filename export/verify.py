@@ -67,12 +67,13 @@ class Verifier:
         control: the same network with other weights. Its outputs must fail the gate, or the check means nothing.
         to_classes: output → class map.
         traces: the reference, and what every step has in common on the way from it.
-        neighbour: the network with every weight moved to the next float32 number. By how much its logits differ is what
-            float32 itself leaves open, and no step is refused for that.
+        neighbour: makes the network with every weight moved to the next float32 number. By how much its logits differ
+            is what float32 itself leaves open, and no step is refused for that.
     """
 
     def __init__(self, frames: Sequence[tuple[str, Frame]], reference: Run, control: Run | None,
-                 to_classes: ToClasses, traces: Sequence[Trace] = (), neighbour: Run | None = None) -> None:
+                 to_classes: ToClasses, traces: Sequence[Trace] = (),
+                 neighbour: Callable[[], Run] | None = None) -> None:
         self.frames = frames
         self.traces = traces
         self._neighbour = neighbour
@@ -116,7 +117,7 @@ class Verifier:
     @cached_property
     def _left_open(self) -> float:
         """Share of the largest logit by which one rounding of the weights moves the others."""
-        moved = self._compare("neighbour", self._neighbour).max_rel or 0.0 if self._neighbour else 0.0
+        moved = self._compare("neighbour", self._neighbour()).max_rel or 0.0 if self._neighbour else 0.0
         if moved:
             logger.warning(f"logits move by {moved:.3%} of the largest when each weight moves to the next float32 "
                            f"number; a step may move them {SEVERAL} times as far")

@@ -8,6 +8,9 @@ from collections.abc import Callable
 STEP_S, IDLE, LONGEST_S = 0.01, 0.1, 0.5
 """How often it is asked whether threads still work, up to which share of a core is rest, and how long at most."""
 
+TURN = 3
+"""Frames in a turn that count, where nothing asks for more."""
+
 
 def come_to_rest() -> None:
     """Wait until the threads of this process have stopped working.

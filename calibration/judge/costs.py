@@ -18,7 +18,7 @@ import onnx
 from calibration.judge.intervals import Interval, ratio_interval
 from runtime.errors import UserError
 from runtime.sessions import engines, open_session
-from runtime.turns import turn
+from runtime.turns import TURN, turn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from runtime.sessions import Session
 
 RUNS = 30
-FEWEST, MOST, ENOUGH_S, TURN = 8, 200, 20.0, 3
-"""Rounds of two files in turns, and frames in a row of each file."""
+FEWEST, MOST, ENOUGH_S = 8, 200, 20.0
+"""Rounds of two files in turns, and seconds after which no further one begins."""
 GRAPHS = "onnx"
 """The format of the files that are measured here."""
 

@@ -29,11 +29,10 @@ from runtime.artifact import Artifact
 from runtime.cli import progress
 from runtime.sessions import engines, open_session, readers
 from runtime.sessions.onnx import library
-from runtime.turns import turn
+from runtime.turns import TURN, turn
 
-ROUNDS, TURN = 10, 3
-"""Every engine takes its turn in each round, so that load from other processes affects all of them alike; and frames in
-a turn."""
+ROUNDS = 10
+"""Every engine takes its turn in each round, so that load from other processes affects all of them alike."""
 
 NOISE = 0.05
 """Ratios closer to 1 than this are called equal."""

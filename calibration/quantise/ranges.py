@@ -126,6 +126,17 @@ class Magnitudes:
         return np.asarray((np.arange(BINS) + 0.5) * self.width)
 
 
+def check_finite(name: str, values: npt.NDArray[np.floating]) -> None:
+    """Refuse what no range can be found for.
+
+    Raises:
+        UserError: a value is NaN or infinity.
+    """
+    if not np.isfinite(values).all():
+        raise UserError(f"{name} holds NaN or infinity on a calibration frame; expected a network whose activations "
+                        "are finite", try_="other weights, or a look at the images")
+
+
 def collect(graph: FloatGraph, frames: Chosen, cache: Path, ray: str | None = None) -> dict[str, Magnitudes]:
     """Run the float graph on every frame and count the magnitudes of all its activations.
 

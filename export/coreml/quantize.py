@@ -95,7 +95,7 @@ def activation_ranges(evaluator: Evaluator, inputs: Iterable[Mapping[str, Any]])
     """
     import numpy as np
 
-    from calibration.quantise.ranges import Magnitudes
+    from calibration.quantise.ranges import Magnitudes, check_finite
     from calibration.quantise.thresholds import choose
     from export.calibrated import METHOD
 
@@ -108,9 +108,7 @@ def activation_ranges(evaluator: Evaluator, inputs: Iterable[Mapping[str, Any]])
         if name not in wanted:
             return
         values = value.numpy().astype(np.float32)
-        if not np.isfinite(values).all():
-            raise UserError(f"{name} holds NaN or infinity on a calibration frame; expected activations that are "
-                            "finite in float16", try_="--precision w8, or a look at the images")
+        check_finite(name, values)
         seen[name].add(values)
 
     for frame in inputs:
@@ -162,7 +160,7 @@ def _is_depthwise(program: MilProgram, op: Operation) -> bool:
     return weight[1] == 1 and weight[0] != 1
 
 
-def quantised_activations(model: Any, ranges: Mapping[str, Range], in_float: Sequence[str] = ()) -> Any:
+def quantised_activations(model: Any, ranges: Mapping[str, Range], in_float: Sequence[str]) -> Any:
     """Put symmetric INT8 quantise/dequantise pairs around convolutions, poolings, linear layers and additions, but not
     around joins.
 

@@ -15,12 +15,9 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from calibration.quantise.ranges import Magnitudes
+from calibration.quantise.ranges import Magnitudes, check_finite
 from calibration.quantise.thresholds import choose
 from export.calibrated import METHOD
-from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,9 +50,7 @@ def int8_from_float(program: ExportedProgram, frames: Iterable[Frame]) -> nn.Mod
     def counting(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             values = inputs[0].detach().numpy()
-            if not np.isfinite(values).all():
-                raise UserError(f"{name} holds NaN or infinity on a calibration frame; expected a network whose "
-                                "activations are finite", try_="other weights, or a look at the images")
+            check_finite(name, values)
             seen[name].add(values)
         return hook
 

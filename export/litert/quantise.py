@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.quantise.ranges import Magnitudes
+from calibration.quantise.ranges import Magnitudes, check_finite
 from calibration.quantise.thresholds import Range
 from export.quiet import quiet
-from runtime.errors import UserError
 from runtime.sessions.litert import bare_interpreter
 from runtime.tune import cores
 
@@ -77,9 +76,7 @@ def _computed(model: bytes, frames: Iterable[Frame]) -> Iterator[tuple[str, npt.
         interpreter.invoke()
         for entry in tensors:
             values = interpreter.get_tensor(entry["index"])
-            if not np.isfinite(values).all():
-                raise UserError(f"{entry['name']} yields NaN or infinity on a calibration frame; expected a network "
-                                "whose activations are finite", try_="other weights, or a look at the images")
+            check_finite(entry["name"], values)
             yield entry["name"], values
 
 

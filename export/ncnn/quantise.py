@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.quantise.ranges import Magnitudes
+from calibration.quantise.ranges import Magnitudes, check_finite
 from calibration.quantise.thresholds import LEVELS, METHODS
 from export.calibrated import METHOD
 from export.ncnn.layers import INTEGER, NcnnLayer, layers_of, weighted, write
-from runtime.errors import UserError
 from runtime.sessions.ncnn import NcnnSession
 
 if TYPE_CHECKING:
@@ -57,9 +56,7 @@ def computed(folder: Path, names: Sequence[str],
     with closing(NcnnSession(folder)) as session:
         for frame in frames:
             for name, values in zip(names, session.read(frame, list(names))):
-                if not np.isfinite(values).all():
-                    raise UserError(f"blob {name} holds NaN or infinity on a calibration frame; expected a network "
-                                    "whose activations are finite", try_="other weights, or a look at the images")
+                check_finite(f"blob {name}", values)
                 yield name, values
 
 

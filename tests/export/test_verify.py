@@ -65,14 +65,14 @@ def test_the_scale_of_a_network_s_logits_does_not_matter(scale, drift, holds):
 
 @pytest.mark.parametrize(("moved", "drift", "holds"), [(1e-4, 3e-4, True), (1e-4, 5e-4, False), (1e-5, 3e-4, False)])
 def test_a_step_may_move_logits_that_float32_leaves_open_and_that_is_said(caplog, moved, drift, holds):
-    verifier = Verifier(FRAMES, same, opposite, classes, neighbour=lambda f: same(f) + np.float32(moved))
+    verifier = Verifier(FRAMES, same, opposite, classes, neighbour=lambda: lambda f: same(f) + np.float32(moved))
     with contextlib.nullcontext() if holds else pytest.raises(GateFailed, match="logits differ"):
         assert verifier.check("step", lambda f: same(f) + np.float32(drift), FP32).max_rel == pytest.approx(drift, 1e-2)
     assert f"logits move by {moved:.3%} of the largest" in caplog.text
 
 
 def test_nothing_is_asked_of_a_neighbour_where_a_step_holds():
-    def neighbour(frame):
+    def neighbour():
         raise AssertionError
 
     Verifier(FRAMES, same, opposite, classes, neighbour=neighbour).check("step", same, FP32)
